@@ -1,0 +1,72 @@
+# Every chore of the project. `make help` lists them.
+# On a fresh machine with Python 3.11 or newer, git and make, each target does its own set-up, in .venv.
+
+PYTHON ?= $(shell .ci/pythons | head -n 1)
+VENV ?= .venv
+BIN := $(VENV)/bin
+WORKERS ?= auto
+SOURCES := $(shell find llm_common -type f -not -name '*.pyc') pyproject.toml README.md
+
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.demo ## run the demo: a support bot whose metrics you watch (30 seconds; ARGS="--seconds 10")
+	@$(BIN)/llm-common demo $(ARGS)
+
+test: $(VENV)/.installed ## run the tests against the installed wheel, with coverage (ARGS="-k name")
+	rm -f .coverage .coverage.*
+	$(BIN)/coverage run $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+test-all: ## run the tests on every CPython from 3.11 that this machine has
+	@set -e; for python in $$(.ci/pythons); do \
+		minor=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+		echo "== CPython $$minor"; \
+		$(MAKE) --no-print-directory test-fast PYTHON=$$python VENV=.venv-$$minor; \
+	done
+
+test-fast: $(VENV)/.installed ## run the tests against the installed wheel, without coverage
+	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+
+check: $(VENV)/.installed ## format, lint and type checks, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+docs: $(VENV)/.installed ## build the documentation site into site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+docs-serve: $(VENV)/.installed ## serve the documentation on 127.0.0.1:8000, reloading
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
+
+clean: ## remove everything that the other targets made
+	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+
+$(VENV)/.created:
+	@test -n "$(PYTHON)" || { echo "CPython 3.11 or newer is needed; none was found on PATH" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.created $(SOURCES) requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.txt --upgrade --force-reinstall --no-deps .
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.txt '.[cli]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.created requirements/dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.dev $(SOURCES)
+	rm -rf $(VENV)/dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir $(VENV)/dist . > $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
+	@touch $@
+
+.PHONY: help demo test test-all test-fast check format docs docs-serve clean

@@ -1,0 +1,22 @@
+"""A metrics facade for LLM applications, Telegram bots and web services.
+
+Application code tracks its critical sections through :func:`action_tracking` and :func:`action_tracking_decorator`;
+which backends receive the documented ``genapp_`` metrics is a matter of configuration. Nothing here reads the
+environment or loads a backend at import.
+"""
+
+from llm_common.decorator import action_tracking_decorator
+from llm_common.dispatch import configure, shutdown
+from llm_common.hookspecs import hookimpl
+from llm_common.tracker import ActionTracker, current_action
+from llm_common.tracking import action_tracking
+
+__all__ = [
+    "ActionTracker",
+    "action_tracking",
+    "action_tracking_decorator",
+    "configure",
+    "current_action",
+    "hookimpl",
+    "shutdown",
+]

@@ -1,0 +1,1 @@
+"""The backends that this package brings: one module each, imported only when the settings name it."""

@@ -1,0 +1,102 @@
+"""The backend that keeps every measurement in memory, in order, as plain data: for tests and for looking at."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import RLock
+
+from llm_common.contract import ActionEvent
+from llm_common.hookspecs import hookimpl
+from llm_common.settings import Settings
+
+LIMIT = 10_000
+"""How many records are kept where the backend was chosen by name, in an application that may run for months."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndedRecord:
+    """One action that ended, with the label values in force."""
+
+    event: ActionEvent
+    env: str
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class SizedRecord:
+    """One call of ``tracker.size()``, with the label values in force."""
+
+    name: str
+    amount: float
+    env: str
+    app: str
+
+
+Record = EndedRecord | SizedRecord
+
+
+class MemoryActionRecorder:
+    """The recorder of one action: it appends to the backend's records."""
+
+    __slots__ = ("_app", "_backend", "_env", "_name")
+
+    def __init__(self, backend: "MemoryBackend", name: str) -> None:
+        self._backend = backend
+        self._name = name
+        self._env, self._app = backend.env, backend.app
+
+    def ended(self, event: ActionEvent) -> None:
+        """Keep one ended action."""
+        self._backend.add(EndedRecord(event, self._env, self._app))
+
+    def sized(self, amount: float) -> None:
+        """Keep one size."""
+        self._backend.add(SizedRecord(self._name, amount, self._env, self._app))
+
+
+class MemoryBackend:
+    """Keeps records in the order in which they came, the latest ``limit`` of them; ``None`` keeps all.
+
+    Reading takes nothing away. :attr:`dropped` counts what fell out at the limit.
+    """
+
+    name = "memory"
+
+    def __init__(self, limit: int | None = None) -> None:
+        self.env, self.app = "dev", "unknown"
+        self.dropped = 0
+        self._records: deque[Record] = deque(maxlen=limit)
+        self._lock = RLock()
+
+    @property
+    def records(self) -> Sequence[Record]:
+        """Everything that was recorded and is still kept, oldest first."""
+        with self._lock:
+            return tuple(self._records)
+
+    @property
+    def events(self) -> Sequence[ActionEvent]:
+        """The actions that ended, oldest first."""
+        return tuple(record.event for record in self.records if isinstance(record, EndedRecord))
+
+    def add(self, record: Record) -> None:
+        """Keep one record."""
+        with self._lock:
+            self.dropped += len(self._records) == self._records.maxlen
+            self._records.append(record)
+
+    @hookimpl
+    def llm_common_configured(self, settings: Settings) -> None:
+        """Take the label values from ``settings``; records that are kept already stay as they are."""
+        self.env, self.app = settings.env, settings.app
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> MemoryActionRecorder:
+        """Return a recorder with the label values now in force."""
+        return MemoryActionRecorder(self, name)
+
+
+@hookimpl
+def llm_common_create_backend(name: str, settings: Settings) -> MemoryBackend | None:
+    """Create the backend ``memory`` with a limit."""
+    return MemoryBackend(LIMIT) if name == "memory" else None

@@ -1,0 +1,118 @@
+"""The Prometheus backend: the documented series in a prometheus_client registry.
+
+Whatever already serves that registry (by default the library's global one) shows them. What was counted belongs to the
+registry and not to a configuration: after another ``configure()`` the counters go on from where they were.
+"""
+
+import os
+from threading import Lock
+from weakref import WeakKeyDictionary
+
+from prometheus_client import REGISTRY, CollectorRegistry, values
+
+from llm_common.backends.batching import ActionSeries, ActionStore
+from llm_common.backends.multiprocess import MultiprocessActionRecorder, MultiprocessActionStore
+from llm_common.errors import ConfigurationError
+from llm_common.hookspecs import hookimpl
+from llm_common.settings import Settings
+
+MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
+
+Store = ActionStore | MultiprocessActionStore
+
+_stores: WeakKeyDictionary[CollectorRegistry, Store] = WeakKeyDictionary()
+_shared: list[MultiprocessActionStore] = []  # at most one: every registry of a process writes to the same files
+_lock = Lock()
+
+
+def multiprocess() -> bool:
+    """Return whether values go to the files below ``PROMETHEUS_MULTIPROC_DIR``.
+
+    prometheus_client decides that once, by the environment at the moment when it is first imported.
+    """
+    return bool(getattr(values.ValueClass, "_multiprocess", False))
+
+
+class PrometheusBackend:
+    """Records into a registry; ``None`` stands for prometheus_client's global one.
+
+    To use another: ``configure(backends=[PrometheusBackend(registry)])``.
+    """
+
+    name = "prometheus"
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry: CollectorRegistry = REGISTRY if registry is None else registry
+        self._labels = ("dev", "unknown")
+
+    @hookimpl
+    def llm_common_configured(self, settings: Settings) -> None:
+        """Take the label values and bucket bounds from ``settings`` and join the registry."""
+        self._labels = (settings.env, settings.app)
+        self._store = store_of(self.registry, settings.action_duration_buckets)
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> ActionSeries | MultiprocessActionRecorder:
+        """Return the recorder of an action's series."""
+        return self._store.action(name, *self._labels)
+
+
+@hookimpl
+def llm_common_create_backend(name: str, settings: Settings) -> PrometheusBackend | None:
+    """Create the backend ``prometheus`` on the global registry."""
+    return PrometheusBackend() if name == "prometheus" else None
+
+
+def store_of(registry: CollectorRegistry, bounds: tuple[float, ...]) -> Store:
+    """Return the store whose series ``registry`` shows, made on first use.
+
+    Raises :class:`ConfigurationError` where the registry has metrics of these names from elsewhere, where other bucket
+    bounds are in use already, and where the directory for several processes is missing.
+    """
+    with _lock:
+        store = _stores.get(registry)
+        if store is not None and store.bounds != bounds:
+            if not store.empty:
+                raise ConfigurationError(
+                    f"action_duration_buckets can't change from {store.bounds} to {bounds}: durations were recorded "
+                    "already. Call configure() before the first action, or give the backend a registry of its own"
+                )
+            registry.unregister(store)
+            _shared.clear()
+            store = None
+        if store is None:
+            store = _new_store(bounds)
+            try:
+                registry.register(store)
+            except ValueError as problem:
+                raise ConfigurationError(
+                    f"the registry already has metrics of the same name: {problem}. Remove the older definitions, "
+                    "or give the backend a registry of its own: configure(backends=[PrometheusBackend(registry)])"
+                ) from problem
+            _stores[registry] = store
+        return store
+
+
+def _new_store(bounds: tuple[float, ...]) -> Store:
+    if not multiprocess():
+        return ActionStore(bounds)
+    directory = os.environ.get(MULTIPROC_DIR, "")
+    if not os.path.isdir(directory):
+        raise ConfigurationError(
+            f"the environment variable {MULTIPROC_DIR} is {directory!r}, which is no directory; "
+            "create it, empty, before the processes start"
+        )
+    if not _shared:
+        _shared.append(MultiprocessActionStore(bounds))
+    return _shared[0]
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = Lock()
+    for store in list(_stores.values()):
+        store.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,0 +1,37 @@
+"""The application that typer runs: one command per module of this package, added here."""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from llm_common.cli.demo import demo
+
+app = typer.Typer(
+    name="llm-common",
+    help="Metrics for LLM applications, Telegram bots and web services.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version of the installed package and exit, if it is ``wanted``."""
+    if wanted:
+        try:
+            installed = version("llm_common")
+        except PackageNotFoundError:  # run from a source tree
+            installed = "(not installed)"
+        typer.echo(f"llm-common {installed}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Take the options that stand before any command."""

@@ -1,0 +1,57 @@
+"""What a backend must be: the few types that the facade and its backends exchange.
+
+The facade asks a backend once for a *recorder* per action name, keeps it, and from then on calls nothing but the
+recorder. A recorder therefore holds everything that can be resolved in advance: the series, its label values, the lock.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Protocol
+
+
+class Status(StrEnum):
+    """How an action ended: the values of the label ``status``."""
+
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class ActionRecorder(Protocol):
+    """The handle through which a backend receives the measurements of one action name.
+
+    Calls come from any thread, several at a time, and also from signal handlers and ``__del__``; a recorder must
+    neither lose nor double any. It may raise: the fault is logged and the application never sees it.
+    """
+
+    def finished(self, status: Status, seconds: float) -> object:
+        """Count one ended action and observe its duration, ``seconds`` ≥ 0. What is returned is ignored."""
+
+    def sized(self, amount: float) -> object:
+        """Add ``amount`` (finite, ≥ 0, in units chosen by the caller) to the action's size."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionEvent:
+    """One ended action, as plain data. Equality ignores what a test can't foresee: the time, the error's name."""
+
+    name: str
+    status: Status | str = Status.OK
+    size: float | None = None
+    """The sum of all that ``tracker.size()`` was given; ``None`` where it wasn't called."""
+    seconds: float = field(default=0.0, compare=False)
+    error_name: str = field(default="", compare=False)
+    """The class name of the exception that ended the block, or what ``to_fail()`` was given."""
+
+
+class ActionEventRecorder(Protocol):
+    """The other shape a recorder may have: each ended action whole, for logs, traces and tests.
+
+    The facade calls ``ended`` where an object has it, and ``finished`` otherwise.
+    """
+
+    def ended(self, event: ActionEvent) -> object:
+        """Record one ended action."""
+
+    def sized(self, amount: float) -> object:
+        """Add ``amount`` at once, as :meth:`ActionRecorder.sized`; the event repeats the sum at the end."""

@@ -1,0 +1,261 @@
+"""Serving the scrape: one rendering behind an ASGI app, a WSGI app and a small server.
+
+Only the Prometheus backend is behind it. Everything else in its registry is shown too, as prometheus_client would.
+"""
+
+import asyncio
+import gzip
+import logging
+import socket
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from socketserver import TCPServer, ThreadingMixIn
+from threading import Thread
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from llm_common.backends.prometheus import PrometheusBackend, multiprocess
+from llm_common.dispatch import backends_to_show
+
+logger = logging.getLogger("llm_common")
+
+Scope = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+IDLE_TIMEOUT = 30.0
+"""How long, in seconds, the metrics server waits for a client that is silent."""
+
+
+def metrics_registry() -> CollectorRegistry:
+    """Return the registry of the Prometheus backend in force, or the global one where there is none.
+
+    With several processes it is a fresh one that sums over the files of all.
+    """
+    if multiprocess():
+        registry = CollectorRegistry()
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        return registry
+    backends = backends_to_show()
+    return next((one.registry for one in backends if isinstance(one, PrometheusBackend)), REGISTRY)
+
+
+def render_metrics(
+    accept: str = "", *, registry: CollectorRegistry | None = None, names: Iterable[str] = ()
+) -> tuple[bytes, str]:
+    """Return the scrape and its content type.
+
+    ``accept`` is the request's ``Accept`` header: the Prometheus text format by default, OpenMetrics where it is asked
+    for. ``registry`` defaults to that of the backend in force; ``names`` restricts the scrape to these series.
+    """
+    source: Any = metrics_registry() if registry is None else registry
+    if names:
+        source = Selection(source, names)
+    try:
+        encode, content_type = choose_encoder(accept)
+    except (TypeError, ValueError):  # a version that is no number
+        encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+    return encode(source), content_type
+
+
+class Selection:
+    """The series of a registry that have one of some names; also where the registry can't tell names beforehand."""
+
+    def __init__(self, registry: CollectorRegistry, names: Iterable[str]) -> None:
+        self._registry = registry
+        self._names = frozenset(names)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families that have such series, with nothing else in them."""
+        for family in self._registry.collect():
+            chosen = Metric(family.name, family.documentation, family.type, family.unit)
+            chosen.samples = [sample for sample in family.samples if sample.name in self._names]
+            if chosen.samples:
+                yield chosen
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What both kinds of application answer."""
+
+    status: HTTPStatus
+    headers: tuple[tuple[str, str], ...]
+    body: bytes
+
+
+def respond(method: str, query: str, headers: Mapping[str, str], registry: CollectorRegistry | None) -> Response:
+    """Answer a request for the metrics. ``headers`` has lower-case names."""
+    if method not in {"GET", "HEAD"}:
+        return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
+    try:
+        names = parse_qs(query).get("name[]", ())
+        body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
+    except Exception:
+        logger.exception("the metrics can't be rendered; the scrape is answered with status 500")
+        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
+    extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
+    if gzip_accepted(headers.get("accept-encoding", "")):
+        body = gzip.compress(body, compresslevel=6)
+        extra.append(("Content-Encoding", "gzip"))
+    extra.append(("Content-Length", str(len(body))))
+    return Response(HTTPStatus.OK, tuple(extra), b"" if method == "HEAD" else body)
+
+
+def _plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
+    body = text.encode()
+    always = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
+    return Response(status, (*always, *headers), body)
+
+
+def gzip_accepted(accept_encoding: str) -> bool:
+    """Return whether an ``Accept-Encoding`` header (RFC 9110, section 12.5.3) allows gzip."""
+    weights: dict[str, float] = {}
+    for part in accept_encoding.lower().split(","):
+        coding, *parameters = (piece.strip() for piece in part.split(";"))
+        weight = next((piece[2:] for piece in parameters if piece.startswith("q=")), "1")
+        try:
+            weights[coding] = float(weight)
+        except ValueError:
+            weights[coding] = 0.0
+    return weights.get("gzip", weights.get("*", 0.0)) > 0
+
+
+def metrics_wsgi_app(registry: CollectorRegistry | None = None) -> WSGIApp:
+    """Return a WSGI application that serves the metrics, to be mounted anywhere (PEP 3333)."""
+
+    def app(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        headers = {
+            "accept": environ.get("HTTP_ACCEPT", ""),
+            "accept-encoding": environ.get("HTTP_ACCEPT_ENCODING", ""),
+        }
+        answer = respond(environ["REQUEST_METHOD"], environ.get("QUERY_STRING", ""), headers, registry)
+        start_response(f"{answer.status.value} {answer.status.phrase}", list(answer.headers))
+        return [answer.body]
+
+    return app
+
+
+def metrics_asgi_app(registry: CollectorRegistry | None = None) -> ASGIApp:
+    """Return an ASGI application that serves the metrics, to be mounted anywhere; it renders in a thread.
+
+    The event loop goes on while a scrape is rendered. Needs a server that runs asyncio.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            while (await receive())["type"] == "lifespan.startup":
+                await send({"type": "lifespan.startup.complete"})
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        headers: dict[str, str] = {}
+        for name, value in scope["headers"]:
+            key = name.decode("latin-1").lower()
+            text = value.decode("latin-1")
+            headers[key] = f"{headers[key]},{text}" if key in headers else text
+        query = scope.get("query_string", b"").decode("latin-1")
+        answer = await asyncio.to_thread(respond, scope["method"], query, headers, registry)
+        start = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in answer.headers]
+        await send({"type": "http.response.start", "status": answer.status.value, "headers": start})
+        await send({"type": "http.response.body", "body": answer.body})
+
+    return app
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = IDLE_TIMEOUT
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
+        logger.debug(format, *args)
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, *_: object) -> None:
+        logger.debug("a client of the metrics server went away", exc_info=sys.exc_info())
+
+    def server_bind(self) -> None:
+        TCPServer.server_bind(self)  # HTTPServer's would look up the host's name, which can take seconds
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
+
+class MetricsServer:
+    """A running metrics server. Close it with :meth:`close` or by using it in a ``with`` statement."""
+
+    def __init__(self, server: WSGIServer) -> None:
+        self._server = server
+        # The interval bounds how long close() takes; asking twenty times a second costs nothing.
+        self._thread = Thread(target=server.serve_forever, args=(0.05,), name="llm_common metrics server", daemon=True)
+        self._thread.start()
+
+    @property
+    def addr(self) -> str:
+        """The address it listens on."""
+        return str(self._server.server_address[0])
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, also where any free one was asked for."""
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Where to scrape it."""
+        host = f"[{self.addr}]" if ":" in self.addr else self.addr
+        return f"http://{host}:{self.port}/metrics"
+
+    def close(self) -> None:
+        """Stop listening. May be called more than once."""
+        if self._thread.is_alive():
+            self._server.shutdown()
+            self._thread.join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<MetricsServer {self.url}>"
+
+
+def start_metrics_server(
+    port: int = 0, addr: str = "127.0.0.1", *, registry: CollectorRegistry | None = None
+) -> MetricsServer:
+    """Serve the metrics from a daemon thread, for applications that have no web server of their own.
+
+    ``port`` 0 takes any free one, which the result's ``.port`` tells. ``addr`` is the interface: this machine alone by
+    default; ``"0.0.0.0"`` or ``"::"`` lets a Prometheus on another machine, or outside the container, scrape it.
+
+    Raises :class:`OSError` that names address and port where they can't be had.
+    """
+    try:
+        family, _, _, _, address = socket.getaddrinfo(addr, port, type=socket.SOCK_STREAM)[0]
+        server_class: type[_Server] = type("_FamilyServer", (_Server,), {"address_family": family})
+        server: WSGIServer = make_server(str(address[0]), port, metrics_wsgi_app(registry), server_class, _Handler)
+    except (OSError, OverflowError) as problem:
+        number = problem.errno if isinstance(problem, OSError) else None
+        raise OSError(number, f"the metrics server can't listen on {addr!r}, port {port}: {problem}") from problem
+    started = MetricsServer(server)
+    logger.info("metrics are served at %s", started.url)
+    return started

@@ -1,0 +1,60 @@
+"""The hooks that a backend or plugin may implement, marked with ``llm_common.hookimpl``.
+
+None of them is on the hot path: a hook is called when a backend is created, when an action name is first seen, or when
+a block is left by an exception. A plugin names only the arguments that it wants.
+"""
+
+from typing import TYPE_CHECKING
+
+import pluggy
+
+from llm_common.contract import ActionEventRecorder, ActionRecorder, Status
+
+if TYPE_CHECKING:
+    from llm_common.settings import Settings
+
+PROJECT = "llm_common"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec(firstresult=True)
+def llm_common_create_backend(name: str, settings: "Settings") -> object | None:
+    """Return the backend called ``name``, an object with hook implementations, or ``None`` if it is another's.
+
+    Called once for each backend name in the settings, at ``configure()`` or first use. What it raises is shown as a
+    :class:`~llm_common.errors.PluginError`.
+    """
+
+
+@hookspec(firstresult=True)
+def llm_common_bind_action(name: str) -> ActionRecorder | ActionEventRecorder | None:
+    """Return the recorder for the action ``name``, or ``None`` to leave the action unrecorded.
+
+    Called once for each pair of backend and action name, when the action is first used; again after the configuration
+    changed. ``name`` is valid Unicode without surrogates. A wrapper around it can filter or decorate recorders.
+    """
+
+
+@hookspec(firstresult=True)
+def llm_common_classify_exception(exception: BaseException) -> Status | None:
+    """Return the status of an action that is left by ``exception``, or ``None`` for the default.
+
+    Called only when a block is left by an exception. The default is ``error`` for an :class:`Exception` and
+    ``cancelled`` for any other :class:`BaseException`.
+    """
+
+
+@hookspec(historic=True)
+def llm_common_configured(settings: "Settings") -> None:
+    """Take note of the settings in force; called after the backends were created, before anything is recorded."""
+
+
+@hookspec
+def llm_common_shutdown(timeout: float) -> None:
+    """Flush and release what is held, within ``timeout`` seconds.
+
+    Called at exit, by ``shutdown()``, and when another configuration takes over. The object may be called afterwards
+    by actions that were under way.
+    """

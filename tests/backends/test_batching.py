@@ -1,0 +1,205 @@
+import math
+import signal
+import threading
+from bisect import bisect_left
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_common.backends import batching
+from llm_common.backends.batching import FOLD_AT, ActionStore, counted
+from llm_common.catalog import ACTION_DURATION_BUCKETS
+from llm_common.contract import Status
+
+BOUNDS = (0.1, 1.0, 10.0)
+
+
+@given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)))
+def test_durations_are_counted_as_one_by_one(durations: list[float]) -> None:
+    expected = [0] * (len(ACTION_DURATION_BUCKETS) + 1)
+    for seconds in durations:
+        expected[bisect_left(ACTION_DURATION_BUCKETS, seconds)] += 1
+    empty = (0,) * len(expected)
+    assert counted(list(durations), ACTION_DURATION_BUCKETS, empty) == tuple(expected)
+
+
+@given(st.lists(st.lists(st.floats(0, 1e9), max_size=30), max_size=20))
+def test_the_sum_is_at_least_as_exact_as_adding_one_by_one(batches: list[list[float]]) -> None:
+    series = ActionStore(BOUNDS).action("a_task", "dev", "app")
+    naive = 0.0
+    for batch in batches:
+        for seconds in batch:
+            series.finished(Status.OK, seconds)
+            naive += seconds
+    series.fold()
+    exact = math.fsum(seconds for batch in batches for seconds in batch)
+    assert abs(series.totals.seconds - exact) <= abs(naive - exact)
+
+
+def test_the_lists_stay_short_though_nobody_scrapes() -> None:
+    series = ActionStore(BOUNDS).action("a_task", "dev", "app")
+    longest = 0
+    for _ in range(10 * FOLD_AT):
+        for status in Status:
+            series.finished(status, 0.5)
+        series.sized(1)
+        longest = max(longest, len(series._ok), len(series._error), len(series._cancelled), len(series._sizes))
+    assert longest < FOLD_AT
+    assert series.totals.ok > 0
+
+
+def test_the_same_labels_have_the_same_series() -> None:
+    store = ActionStore(BOUNDS)
+    assert store.empty
+    assert store.action("a_task", "dev", "app") is store.action("a_task", "dev", "app")
+    assert store.action("a_task", "dev", "app") is not store.action("a_task", "prod", "app")
+    assert not store.empty
+
+
+def test_counts_are_exact_from_many_threads_with_scrapes_all_the_time() -> None:
+    store = ActionStore(BOUNDS)
+    threads, actions = 8, 20_000
+    running = threading.Event()
+
+    def track() -> None:
+        series = store.action("a_task", "dev", "app")
+        for number in range(actions):
+            series.finished(Status.OK if number % 2 else Status.ERROR, 0.5)
+            series.sized(2)
+
+    def scrape() -> None:
+        previous = 0
+        while not running.is_set():
+            for _, totals in store.snapshot():
+                assert totals.ok + totals.error == sum(totals.buckets) >= previous
+                previous = totals.ok + totals.error
+
+    workers = [threading.Thread(target=track) for _ in range(threads)]
+    scraper = threading.Thread(target=scrape)
+    scraper.start()
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    running.set()
+    scraper.join()
+    ((_, totals),) = store.snapshot()
+    assert (totals.ok, totals.error, totals.size) == (
+        threads * actions / 2,
+        threads * actions / 2,
+        threads * actions * 2,
+    )
+    assert totals.seconds == threads * actions * 0.5
+
+
+@pytest.fixture
+def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], None]]:
+    """Make something happen in the middle of the next fold."""
+    original = batching.fsum
+    pending: list[Callable[[], Any]] = []
+
+    def interruptible(values: Any) -> float:
+        if pending:
+            pending.pop()()
+        return original(values)
+
+    monkeypatch.setattr(batching, "fsum", interruptible)
+    yield pending.append
+    assert pending == []
+
+
+def test_tracking_and_scraping_in_the_middle_of_a_fold_lose_and_double_nothing(
+    interrupted: Callable[[Callable[[], Any]], None],
+) -> None:
+    store = ActionStore(BOUNDS)
+    series = store.action("a_task", "dev", "app")
+
+    def reenter() -> None:
+        for _ in range(2 * FOLD_AT):
+            series.finished(Status.OK, 0.5)
+        assert store.snapshot() == []
+
+    series.finished(Status.OK, 0.5)
+    interrupted(reenter)
+    store.snapshot()
+    ((_, totals),) = store.snapshot()
+    assert totals.ok == 2 * FOLD_AT + 1 == sum(totals.buckets)
+
+
+def test_a_signal_handler_that_tracks_during_a_fold_neither_deadlocks_nor_loses(
+    interrupted: Callable[[Callable[[], Any]], None],
+) -> None:
+    store = ActionStore(BOUNDS)
+    series = store.action("a_task", "dev", "app")
+    previous = signal.signal(signal.SIGUSR1, lambda *_: series.finished(Status.ERROR, 2.0))
+    try:
+        series.finished(Status.OK, 0.5)
+        interrupted(lambda: signal.raise_signal(signal.SIGUSR1))
+        store.snapshot()
+    finally:
+        signal.signal(signal.SIGUSR1, previous)
+    ((_, totals),) = store.snapshot()
+    assert (totals.ok, totals.error) == (1, 1)
+
+
+def test_a_fold_that_is_interrupted_by_an_exception_is_done_by_the_next(
+    interrupted: Callable[[Callable[[], Any]], None],
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    store = ActionStore(BOUNDS)
+    series = store.action("a_task", "dev", "app")
+    series.finished(Status.OK, 0.5)
+    interrupted(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        store.snapshot()
+    ((_, totals),) = store.snapshot()
+    assert totals.ok == 1
+
+
+def test_whoever_tracks_does_not_wait_for_a_scrape_under_way() -> None:
+    store = ActionStore(BOUNDS)
+    series = store.action("a_task", "dev", "app")
+    reached, released = threading.Event(), threading.Event()
+
+    class Slow(batching.ActionSeries):
+        __slots__ = ()
+
+        def fold(self) -> None:
+            reached.set()
+            assert released.wait(30)
+
+    store._series["slow", "", ""] = Slow(store, "slow", "", "")
+    scraper = threading.Thread(target=store.snapshot)
+    scraper.start()
+    assert reached.wait(30)
+    for _ in range(2 * FOLD_AT):
+        series.finished(Status.OK, 0.5)  # would hang here, were there a lock to wait for
+    released.set()
+    scraper.join()
+    del store._series["slow", "", ""]
+    ((_, totals),) = store.snapshot()
+    assert totals.ok == 2 * FOLD_AT
+
+
+def test_a_child_process_starts_with_a_free_lock() -> None:
+    store = ActionStore(BOUNDS)
+    store.action("a_task", "dev", "app").finished(Status.OK, 0.5)
+    release, held = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with store._lock:
+            held.set()
+            release.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    store.after_fork()
+    assert len(store.snapshot()) == 1
+    release.set()
+    thread.join()

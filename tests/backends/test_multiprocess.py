@@ -1,0 +1,119 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scraping import parsed, series
+
+WORKER = """
+import sys
+from llm_common.prometheus import action_tracking, configure
+configure(app="shop_bot", strict=True)
+for number in range(int(sys.argv[1])):
+    with action_tracking("menu_handler") as tracker:
+        tracker.size(2)
+try:
+    with action_tracking("menu_handler"):
+        raise SystemExit
+except SystemExit:
+    pass
+"""
+
+SCRAPER = """
+import sys
+from llm_common.prometheus import render_metrics
+sys.stdout.buffer.write(render_metrics()[0])
+"""
+
+
+def run(code: str, *arguments: str, directory: Path | str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    environ = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(directory)}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], env=environ, capture_output=True, text=True, check=check, timeout=120
+    )
+
+
+LABELS = {"name": "menu_handler", "env": "dev", "app": "shop_bot"}
+
+
+def test_any_process_serves_the_sum_over_all_also_of_those_that_are_gone(tmp_path: Path) -> None:
+    for number in ("3", "4"):
+        run(WORKER, number, directory=tmp_path)
+    scrape = run(SCRAPER, directory=tmp_path).stdout
+    values = parsed(scrape)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 7
+    assert values[series("genapp_action_count_total", status="cancelled", **LABELS)] == 2
+    assert values[series("genapp_action_size_total", **LABELS)] == 14
+    assert values[series("genapp_action_duration_sec_bucket", le="+Inf", **LABELS)] == 9
+    assert values[series("genapp_action_duration_sec_count", **LABELS)] == 9
+    assert "_created" not in scrape
+    assert "error" not in scrape
+
+
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    run(WORKER + "\nimport os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n", "5", directory=tmp_path, check=False)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 5
+
+
+def test_forked_children_and_their_parent_are_all_counted(tmp_path: Path) -> None:
+    code = WORKER + (
+        "\nimport os\n"
+        "child = os.fork()\n"
+        "with action_tracking('fork_task'): pass\n"
+        "if child: os.waitpid(child, 0)\n"
+        "else: os._exit(0)\n"
+    )
+    run(code, "1", directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **{**LABELS, "name": "fork_task"})] == 2
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 1
+
+
+def test_the_registry_shows_this_process_alone_and_no_created_twins(tmp_path: Path) -> None:
+    code = WORKER + (
+        "\nfrom prometheus_client import REGISTRY, generate_latest\n"
+        "sys.stdout.buffer.write(generate_latest(REGISTRY.restricted_registry("
+        "['genapp_action_count_total', 'genapp_action_duration_sec_count', 'genapp_action_size_total'])))\n"
+    )
+    run(code, "2", directory=tmp_path)
+    out = run(code, "2", directory=tmp_path).stdout
+    assert parsed(out)[series("genapp_action_count_total", status="ok", **LABELS)] == 2
+    assert "_created" not in out
+
+
+def test_two_registries_of_one_process_share_its_files_and_count_once(tmp_path: Path) -> None:
+    code = (
+        "from prometheus_client import CollectorRegistry\n"
+        "from llm_common.backends.prometheus import PrometheusBackend\n"
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "for number in range(2):\n"
+        "    configure(app='shop_bot', backends=[PrometheusBackend(CollectorRegistry())], strict=True)\n"
+        "    with action_tracking('menu_handler'): pass\n"
+    )
+    run(code, directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 2
+
+
+def test_bucket_bounds_can_change_until_the_first_action(tmp_path: Path) -> None:
+    code = (
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "configure(app='shop_bot')\n"
+        "configure(app='shop_bot', action_duration_buckets=[5], strict=True)\n"
+        "with action_tracking('menu_handler'): pass\n"
+    )
+    run(code, directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert {dict(labels).get("le") for _, labels in values} == {None, "5.0", "+Inf"}
+
+
+@pytest.mark.parametrize("directory", ["missing", "pyproject.toml"])
+def test_a_directory_that_is_missing_is_an_error_with_the_fix(tmp_path: Path, directory: str) -> None:
+    (tmp_path / "pyproject.toml").write_text("")
+    failed = run(WORKER, "1", directory=tmp_path / directory, check=False)
+    assert failed.returncode == 1
+    assert "ConfigurationError" in failed.stderr
+    assert "is no directory; create it, empty, before the processes start" in failed.stderr

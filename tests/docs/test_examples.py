@@ -1,0 +1,106 @@
+"""What the pages show besides plain Python blocks works too: commands, tests, configuration files."""
+
+import os
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import pytest
+from sybil import Document
+from sybil.parsers.markdown import CodeBlockParser
+
+from llm_common.plugins import GROUP
+from llm_common.settings import Pyproject, resolve
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+COMMAND = "LLM_COMMON_BACKENDS="
+NO_DEADLINE = """
+from hypothesis import settings
+
+settings.register_profile("slow machine", deadline=None)
+settings.load_profile("slow machine")
+"""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """Return the code blocks of one language, in order."""
+    parser = CodeBlockParser(language, evaluator=lambda example: None)
+    return [str(example.parsed) for example in Document.parse(str(page), parser).examples()]
+
+
+def commands(page: Path) -> list[str]:
+    """Return the command lines that choose a backend for an application that the page shows."""
+    return [line for block in blocks(page, "console") for line in block.splitlines() if line.startswith(COMMAND)]
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("page", "command"),
+    [pytest.param(page, command, id=f"{page.name}-{command}") for page in PAGES for command in commands(page)],
+)
+def test_a_command_runs_the_application_on_the_backend_that_it_names(page: Path, command: str, tmp_path: Path) -> None:
+    (source,) = (block for block in blocks(page, "python") if block.startswith("# app.py"))
+    (tmp_path / "app.py").write_text(source, encoding="utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(
+        command, shell=True, cwd=tmp_path, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("genapp_action_count_total" in done.stdout) == ("noop" not in command)
+    assert 'app="shop_bot",env="prod"' in done.stdout or "LLM_COMMON_APP" not in command
+
+
+def test_the_readme_switches_metrics_off_by_one_variable() -> None:
+    assert commands(ROOT / "README.md") == ["LLM_COMMON_BACKENDS=noop python app.py"]
+
+
+def test_the_readme_names_the_two_commands_for_a_fresh_clone() -> None:
+    assert ["make demo", "make test"] in [block.splitlines() for block in blocks(ROOT / "README.md", "console")]
+
+
+def run_tests_of(page: Path, pytester: pytest.Pytester) -> pytest.RunResult:
+    """Run the test functions that a page shows, as its reader would."""
+    pytester.makeconftest(NO_DEADLINE)
+    pytester.makepyfile(test_page="\n".join(blocks(page, "python")))
+    installed = any(point.name == "llm_common" for point in entry_points(group="pytest11"))
+    return pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", *([] if installed else ["-p", "llm_common.testing.plugin"])
+    )
+
+
+@pytest.mark.e2e
+@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
+def test_a_test_that_a_page_shows_passes(name: str, pytester: pytest.Pytester) -> None:
+    run_tests_of(ROOT / name, pytester).assert_outcomes(passed=1)
+
+
+@pytest.mark.e2e
+def test_the_tests_on_the_testing_page_pass_but_for_the_one_that_shows_a_failure(pytester: pytest.Pytester) -> None:
+    page = ROOT / "docs" / "testing.md"
+    result = run_tests_of(page, pytester)
+    result.assert_outcomes(passed=5, failed=1)
+    (message,) = blocks(page, "text")
+    result.stdout.fnmatch_lines([f"E*{line}" for line in message.splitlines()], consecutive=True)
+    result.stdout.fnmatch_lines(["*test_the_menu_opens_once*", "*Recorded metrics*"])
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)
+def test_a_configuration_file_that_a_page_shows_is_accepted(page: Path) -> None:
+    for block in blocks(page, "toml"):
+        document = tomllib.loads(block)
+        if "tool" in document:
+            table = document["tool"]["llm_common"]
+            settings = resolve({}, {}, Pyproject(page, table))
+            assert all(settings.source(name) != "the default" for name in table)
+        else:
+            assert list(document["project"]["entry-points"]) == [GROUP]
+
+
+def test_no_page_names_a_python_block_that_is_not_executed() -> None:
+    known = {"python", "console", "toml", "text", "promql"}
+    for page in PAGES:
+        opened = [line[3:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+        assert set(opened[::2]) <= known, page.name

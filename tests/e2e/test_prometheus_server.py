@@ -1,0 +1,129 @@
+"""A real Prometheus server scrapes the running demo."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+MISSING = "the binary `prometheus` is missing (Debian package prometheus)"
+
+
+@pytest.fixture
+def prometheus() -> str:
+    found = shutil.which("prometheus")
+    if found is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    return found
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, text=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 60) -> Any:
+    """Ask until there is an answer; each answer comes from another process, so there is no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        try:
+            if answer := question():
+                return answer
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"no answer within {seconds} seconds")
+
+
+@contextmanager
+def demo() -> Iterator[str]:
+    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120"]
+    environ = {**os.environ, "LLM_COMMON_APP": "demo_bot", "LLM_COMMON_ENV": "preprod", "PYTHONUNBUFFERED": "1"}
+    with running(command, stdout=subprocess.PIPE, env=environ) as process:
+        for line in cast("IO[str]", process.stdout):
+            if found := re.search(r"http://(127\.0\.0\.1:\d+)/metrics", line):
+                yield found.group(1)
+                return
+        raise AssertionError("the demo printed no address")
+
+
+def test_a_real_prometheus_returns_the_action_metrics_of_the_demo(prometheus: str, tmp_path: Path) -> None:
+    with demo() as target:
+        config = tmp_path / "prometheus.yml"
+        config.write_text(
+            "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
+            f"    static_configs: [{{targets: ['{target}']}}]\n"
+        )
+        port = free_port()
+        command = [
+            prometheus,
+            f"--config.file={config}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+            "--log.level=error",
+        ]
+        with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+
+            def query(expression: str) -> list[dict[str, Any]]:
+                parameters = urllib.parse.urlencode({"query": expression})
+                with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/query?{parameters}", timeout=5) as answer:
+                    return list(json.load(answer)["data"]["result"])
+
+            scraped = {"__name__", "instance", "job"}
+            common = {"name", "env", "app"}
+            for metric, labels in (
+                ("genapp_action_count_total", {*common, "status"}),
+                ("genapp_action_duration_sec_bucket", {*common, "le"}),
+                ("genapp_action_duration_sec_sum", common),
+                ("genapp_action_duration_sec_count", common),
+                ("genapp_action_size_total", common),
+            ):
+                result = eventually(lambda metric=metric: query(metric), server)  # type: ignore[misc]
+                for series in result:
+                    assert set(series["metric"]) - scraped == labels, metric
+                    assert (series["metric"]["env"], series["metric"]["app"]) == ("preprod", "demo_bot")
+            by_suffix = eventually(
+                lambda: len(found := query('sum by (name) (genapp_action_count_total{status="ok"})')) >= 4 and found,
+                server,
+            )
+            names = [series["metric"]["name"] for series in by_suffix]
+            for suffix in ("_handler", "_task", "_llm_call", "_agent"):
+                assert any(name.endswith(suffix) for name in names), names
+            assert query('{__name__=~"genapp_.*_created"}') == []
+            (up,) = query("up")
+            assert up["value"][1] == "1"

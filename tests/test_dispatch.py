@@ -1,0 +1,588 @@
+import gc
+import importlib
+import logging
+import os
+import sys
+import threading
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from llm_common import action_tracking, action_tracking_decorator, configure, dispatch, hookimpl, plugins, shutdown
+from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.prometheus import PrometheusBackend
+from llm_common.dispatch import override
+from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
+from llm_common.prometheus import render_metrics
+from recording import FaultyBackend, ListBackend
+from scraping import parsed, series
+
+
+def track(name: str = "menu_handler") -> None:
+    with action_tracking(name) as tracker:
+        tracker.size(2)
+
+
+def test_several_backends_each_get_every_action() -> None:
+    first, second = ListBackend("first"), ListBackend("second")
+    configure(app="shop_bot", backends=[first, second])
+    track()
+    assert first.calls == second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_a_name_is_bound_once_per_backend_and_configuration() -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    track()
+    track()
+    assert backend.bound == ["menu_handler"]
+    configure(app="shop_bot", backends=[backend])
+    track()
+    assert backend.bound == ["menu_handler"] * 2
+
+
+@pytest.mark.parametrize("operation", ["bind", "finished", "sized", "shutdown"])
+def test_a_backend_that_raises_harms_neither_the_application_nor_the_others(
+    operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    faulty, healthy = FaultyBackend(operation), ListBackend()
+    configure(app="shop_bot", backends=[faulty, healthy])
+    for _ in range(3):
+        track()
+    with pytest.raises(KeyError), action_tracking("menu_handler"):
+        raise KeyError
+    shutdown()
+    assert healthy.calls == [("menu_handler", 2), ("menu_handler", "ok")] * 3 + [("menu_handler", "error")]
+    assert len(healthy.shutdowns) == 1
+    records = [record for record in caplog.records if record.name == "llm_common" and record.exc_info]
+    assert records[0].levelname == "WARNING"
+    assert {record.levelname for record in records[1:]} <= {"DEBUG"}
+    assert "OSError" in records[0].getMessage()
+    assert "is broken" in records[0].getMessage()
+
+
+def test_in_strict_mode_a_fault_of_a_backend_raises_after_the_others_were_served() -> None:
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[FaultyBackend("finished", "sized"), healthy], strict=True)
+    with pytest.raises(OSError, match="finished is broken"), action_tracking("menu_handler"):
+        pass
+    with pytest.raises(OSError, match="sized is broken"):
+        action_tracking("menu_handler").size(4)
+    assert healthy.calls == [("menu_handler", "ok"), ("menu_handler", 4)]
+
+
+def test_in_strict_mode_a_fault_never_replaces_the_exception_of_the_block() -> None:
+    configure(app="shop_bot", backends=[FaultyBackend("finished")], strict=True)
+    raised = KeyError("mine")
+    with pytest.raises(KeyError) as caught, action_tracking("menu_handler"):
+        raise raised
+    assert caught.value is raised
+    assert raised.__context__ is None
+
+
+def test_a_fault_of_an_event_recorder_is_isolated_too(caplog: pytest.LogCaptureFixture) -> None:
+    memory = MemoryBackend()
+    memory.add = lambda record: 1 / 0  # type: ignore[method-assign, assignment]
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[memory, healthy])
+    track()
+    assert len(healthy.calls) == 2
+    assert "ended raised ZeroDivisionError" in caplog.text
+
+
+def test_a_broken_log_handler_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("the disk is full")
+
+    configure(app="shop_bot", backends=[FaultyBackend("finished")])
+    monkeypatch.setattr(dispatch.logger, "log", broken)
+    track()
+
+
+@pytest.mark.parametrize(("recorder", "missing"), [(5, "finished"), (types.SimpleNamespace(ended=print), "sized")])
+def test_what_is_no_recorder_is_named_and_left_out(
+    recorder: object, missing: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Wrong:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            return recorder
+
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[Wrong(), healthy])
+    track()
+    assert len(healthy.calls) == 2
+    assert f"has no method {missing}()" in caplog.text
+
+
+def test_a_backend_may_leave_an_action_unrecorded() -> None:
+    class Choosy(ListBackend):
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> Any:
+            return None if name == "noise_handler" else super().llm_common_bind_action(name)
+
+    backend = Choosy()
+    configure(app="shop_bot", backends=[backend])
+    track("noise_handler")
+    track("menu_handler")
+    assert backend.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_a_wrapper_plugin_filters_for_each_backend() -> None:
+    class Filter:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str) -> Any:
+            recorder = yield
+            return None if name.startswith("noise") else recorder
+
+    first, second = ListBackend("first"), ListBackend("second")
+    configure(app="shop_bot", backends=[first, second], plugins=[Filter()])
+    track("noise_handler")
+    track("menu_handler")
+    assert first.calls == second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_backends_that_compare_equal_are_still_two() -> None:
+    class Equal(ListBackend):
+        def __eq__(self, other: object) -> bool:
+            return isinstance(other, Equal)
+
+        __hash__ = None  # type: ignore[assignment]
+
+    first, second = Equal(), Equal()
+    configure(app="shop_bot", backends=[first, second])
+    track()
+    assert len(first.calls) == len(second.calls) == 2
+
+
+def test_a_backend_need_not_have_a_name_and_its_properties_are_not_evaluated() -> None:
+    class Lazy:
+        @property
+        def connection(self) -> object:
+            raise OSError("not yet")
+
+        @hookimpl
+        @staticmethod
+        def llm_common_bind_action(name: str) -> Any:
+            return ListBackend().llm_common_bind_action(name)
+
+    with override(backends=(Lazy(), Lazy()), strict=True) as pipeline:
+        track()
+        assert list(pipeline.backends) == ["Lazy", "Lazy'"]
+
+
+def test_decorators_that_ran_before_follow_every_change_of_backends() -> None:
+    @action_tracking_decorator("menu_handler")
+    def menu() -> None: ...
+
+    first, second = ListBackend("first"), ListBackend("second")
+    configure(app="shop_bot", backends=[first])
+    menu()
+    configure(app="shop_bot", backends=[second])
+    menu()
+    assert len(first.calls) == len(second.calls) == 1
+
+
+def test_an_action_under_way_ends_on_the_backends_that_it_started_on() -> None:
+    first, second = ListBackend("first"), ListBackend("second")
+    configure(app="shop_bot", backends=[first])
+    with action_tracking("menu_handler") as tracker:
+        configure(app="shop_bot", backends=[second])
+        tracker.size(1)
+    assert first.calls == [("menu_handler", 1), ("menu_handler", "ok")]
+    assert second.calls == []
+
+
+def test_configuring_again_counts_nothing_twice_and_loses_nothing(registry: CollectorRegistry) -> None:
+    for _ in range(2):
+        configure(app="shop_bot", env="prod", backends=[PrometheusBackend(registry)])
+        track()
+    configure(app="other_bot", env="prod", backends=[PrometheusBackend(registry)])
+    track()
+    values = parsed(render_metrics(registry=registry)[0].decode())
+    labels = {"name": "menu_handler", "status": "ok", "env": "prod"}
+    assert values[series("genapp_action_count_total", app="shop_bot", **labels)] == 2
+    assert values[series("genapp_action_count_total", app="other_bot", **labels)] == 1
+
+
+def test_configuring_from_another_thread_while_actions_run_loses_none(registry: CollectorRegistry) -> None:
+    stop = threading.Event()
+    backend = PrometheusBackend(registry)
+
+    def reconfigure() -> None:
+        while not stop.is_set():
+            configure(app="shop_bot", backends=[backend])
+
+    configure(app="shop_bot", backends=[backend])
+    thread = threading.Thread(target=reconfigure)
+    thread.start()
+    for number in range(2000):
+        track(f"{number % 7}_handler")
+    stop.set()
+    thread.join()
+    values = parsed(render_metrics(registry=registry)[0].decode())
+    assert sum(value for (name, _), value in values.items() if name == "genapp_action_count_total") == 2000
+
+
+def test_configure_returns_the_settings_with_their_sources() -> None:
+    settings = configure(app="shop_bot", backends="memory,noop")
+    assert (settings.app, settings.env, settings.backends) == ("shop_bot", "dev", ("memory", "noop"))
+    assert settings.source("app") == "the argument app= of configure()"
+
+
+def test_when_configure_raises_what_was_in_force_stays() -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    with pytest.raises(UnknownBackendError):
+        configure(app="shop_bot", backends=["nonsense"])
+    track()
+    assert len(backend.calls) == 2
+
+
+def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "promethues")
+    with pytest.raises(UnknownBackendError) as caught:
+        configure(app="shop_bot")
+    message = str(caught.value)
+    assert "unknown backend 'promethues', named by the environment variable LLM_COMMON_BACKENDS" in message
+    assert "did you mean 'prometheus'?" in message
+    assert "Available: memory, noop, prometheus" in message
+    assert "aioprometheus (pip install llm-common-aioprometheus)" in message
+    assert "noop switches metrics off" in message
+
+
+def test_a_backend_that_is_not_installed_says_how_to_install_it() -> None:
+    with pytest.raises(UnknownBackendError, match=r"Install it with: pip install llm-common-opentelemetry\."):
+        configure(app="shop_bot", backends=["opentelemetry"])
+
+
+def test_an_unknown_plugin_is_an_error_too() -> None:
+    with pytest.raises(UnknownBackendError, match=r"unknown plugin 'sampler', named by the argument plugins="):
+        configure(app="shop_bot", backends=["noop"], plugins=["sampler"])
+
+
+def test_a_fault_at_first_use_is_logged_once_and_the_application_runs_on(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    for _ in range(3):
+        track()
+    (record,) = caplog.records
+    assert record.levelname == "ERROR"
+    assert record.getMessage().startswith("unknown backend 'nonsense', named by the environment variable")
+    assert record.exc_info is None
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    track()
+    assert len(backend.calls) == 2
+
+
+def test_an_unforeseen_fault_at_first_use_is_logged_with_its_traceback(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    original = plugins.load
+    calls: list[str] = []
+
+    def load(name: str, role: str, source: str) -> object:
+        calls.append(name)
+        if name == "prometheus":
+            raise MemoryError("full")
+        return original(name, role, source)
+
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    (record,) = caplog.records
+    assert record.exc_info
+    assert calls == ["prometheus", "noop"]
+
+
+def test_a_fault_at_first_use_raises_in_strict_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    monkeypatch.setenv("LLM_COMMON_STRICT", "1")
+    for _ in range(2):
+        with pytest.raises(UnknownBackendError):
+            track()
+
+
+def test_the_environment_decides_at_first_use_and_not_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setenv("LLM_COMMON_APP", "late_bot")
+    track()
+    (memory,) = dispatch.active().backends.values()
+    assert isinstance(memory, MemoryBackend)
+    assert memory.app == "late_bot"
+    assert [event.name for event in memory.events] == ["menu_handler"]
+
+
+def test_a_working_directory_that_was_deleted_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    configure(app="shop_bot", backends=["noop"])
+    monkeypatch.chdir(tmp_path)
+
+
+class Distributions:
+    """Makes entry points that importlib.metadata finds, without installing anything."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self.directory = directory
+        monkeypatch.syspath_prepend(str(directory))
+        self.monkeypatch = monkeypatch
+
+    def add(self, name: str, source: str) -> None:
+        (self.directory / f"{name}_module.py").write_text(source)
+        info = self.directory / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[llm_common]\n{name} = {name}_module\n")
+        self.monkeypatch.delitem(sys.modules, f"{name}_module", raising=False)
+        importlib.invalidate_caches()
+
+
+@pytest.fixture
+def distributions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Distributions:
+    return Distributions(monkeypatch, tmp_path)
+
+
+SIMPLE = """
+from llm_common import hookimpl
+calls = []
+class Recorder:
+    def finished(self, status, seconds): calls.append(status)
+    def sized(self, amount): calls.append(amount)
+@hookimpl
+def llm_common_bind_action(name): return Recorder()
+"""
+
+
+def test_only_entry_points_that_the_settings_name_are_loaded(distributions: Distributions) -> None:
+    distributions.add("listing", SIMPLE)
+    distributions.add("untouched", "raise RuntimeError('imported without need')")
+    configure(app="shop_bot", backends=["listing"])
+    track()
+    assert sys.modules["listing_module"].calls == [2, "ok"]
+    assert "untouched_module" not in sys.modules
+
+
+def test_an_entry_point_may_create_its_backend_from_the_settings(distributions: Distributions) -> None:
+    distributions.add(
+        "creating",
+        SIMPLE.replace("@hookimpl\ndef", "class Backend:\n  @hookimpl\n  def").replace("(name)", "(self, name)")
+        + """
+@hookimpl
+def llm_common_create_backend(name, settings):
+    calls.append((name, settings.app))
+    return Backend() if settings.app == "shop_bot" else None
+""",
+    )
+    configure(app="shop_bot", backends=["creating"])
+    track()
+    assert sys.modules["creating_module"].calls == [("creating", "shop_bot"), 2, "ok"]
+    with pytest.raises(PluginError, match=r"'creating'.*returned None"):
+        configure(app="other_bot", backends=["creating"])
+
+
+def test_a_plugin_is_found_by_entry_point_too(distributions: Distributions) -> None:
+    distributions.add(
+        "muting",
+        "from llm_common import hookimpl\n"
+        "@hookimpl(wrapper=True)\n"
+        "def llm_common_bind_action(name):\n"
+        "    yield\n"
+        "    return None\n",
+    )
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], plugins="muting")
+    track()
+    assert backend.calls == []
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("import not_there_at_all", ["'broken'", "broken_module", "broken 1.0", "ModuleNotFoundError", "Reinstall"]),
+        (
+            SIMPLE.replace("bind_action", "bind_acton"),
+            ["misspelt", "llm_common_bind_acton", "backend 'broken'", "llm_common_bind_action,"],
+        ),
+        (SIMPLE.replace("_action(name)", "_action(nome)"), ["backend 'broken'", "llm_common_bind_action", "nome"]),
+        (
+            "from llm_common import hookimpl\n@hookimpl\ndef llm_common_create_backend(name): return 1 / 0\n",
+            ["'broken'", "can't be created", "ZeroDivisionError"],
+        ),
+        (
+            (
+                "from llm_common import hookimpl, errors\n@hookimpl\ndef llm_common_create_backend(name):\n"
+                "    raise errors.PluginError('my own words')\n"
+            ),
+            ["my own words"],
+        ),
+        (
+            "from llm_common import hookimpl\n@hookimpl\ndef llm_common_configured(settings): return 1 / 0\n",
+            ["llm_common_configured raised ZeroDivisionError"],
+        ),
+        (
+            (
+                "from llm_common import hookimpl, errors\n@hookimpl\ndef llm_common_configured(settings):\n"
+                "    raise errors.PluginError('my own words')\n"
+            ),
+            ["my own words"],
+        ),
+    ],
+)
+def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
+    distributions: Distributions, source: str, words: list[str]
+) -> None:
+    distributions.add("broken", source)
+    with pytest.raises(PluginError) as caught:
+        configure(app="shop_bot", backends=["broken"])
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_class_in_place_of_an_instance_is_an_error_with_the_fix() -> None:
+    with pytest.raises(PluginError, match=r"is a class; give an instance of it: ListBackend\(\)"):
+        configure(app="shop_bot", backends=[ListBackend])
+
+
+def test_all_errors_share_one_base() -> None:
+    assert issubclass(ConfigurationError, LLMCommonError)
+    assert issubclass(ConfigurationError, ValueError)
+
+
+def test_an_override_nests_and_restores() -> None:
+    base, outer, inner = ListBackend("base"), ListBackend("outer"), ListBackend("inner")
+    configure(app="shop_bot", backends=[base])
+    track("1")
+    with override(backends=(outer,)):
+        track("2")
+        with override(backends=(inner,)):
+            track("3")
+        track("4")
+    track("5")
+    assert [backend.bound for backend in (base, outer, inner)] == [["1", "5"], ["2", "4"], ["3"]]
+    assert [len(backend.shutdowns) for backend in (base, outer, inner)] == [0, 1, 1]
+
+
+def test_an_override_may_end_before_one_inside_it() -> None:
+    outer, inner = ListBackend("outer"), ListBackend("inner")
+    first, second = override(backends=(outer,)), override(backends=(inner,))
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    track("1")
+    second.__exit__(None, None, None)
+    assert (outer.bound, inner.bound) == ([], ["1"])
+
+
+def test_configure_inside_an_override_changes_the_labels_and_not_where_it_goes(registry: CollectorRegistry) -> None:
+    with override(backends=("memory",)):
+        track()
+        configure(app="shop_bot", env="prod", backends=[PrometheusBackend(registry)])
+        track()
+        (memory,) = dispatch.active().backends.values()
+    assert isinstance(memory, MemoryBackend)
+    assert (memory.env, memory.app) == ("prod", "shop_bot")
+    assert len(memory.events) == 2
+    assert parsed(render_metrics(registry=registry)[0].decode()) == {}
+    track()
+    assert parsed(render_metrics(registry=registry)[0].decode())
+
+
+def test_an_override_that_fails_leaves_everything_as_it_was() -> None:
+    base = ListBackend()
+    configure(app="shop_bot", backends=[base])
+    with pytest.raises(UnknownBackendError), override(backends=("nonsense",)):
+        pass
+    track()
+    assert len(base.calls) == 2
+
+
+def test_a_backend_that_stays_in_use_is_not_shut_down() -> None:
+    kept, dropped = ListBackend("kept"), ListBackend("dropped")
+    configure(app="shop_bot", backends=[kept, dropped])
+    configure(app="shop_bot", backends=[kept])
+    assert (kept.shutdowns, dropped.shutdowns) == ([], [dispatch.SHUTDOWN_TIMEOUT])
+
+
+def test_after_shutdown_nothing_is_recorded_until_configured_again() -> None:
+    backend = ListBackend()
+    shutdown()
+    configure(app="shop_bot", backends=[backend])
+    shutdown(timeout=1.5)
+    track()
+    assert (backend.calls, backend.shutdowns) == ([], [1.5])
+    configure(app="shop_bot", backends=[backend])
+    track()
+    assert len(backend.calls) == 2
+
+
+def test_a_hook_that_configures_while_an_action_is_bound_is_obeyed() -> None:
+    second = ListBackend("second")
+
+    class Impatient(ListBackend):
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> Any:
+            configure(app="shop_bot", backends=[second])
+            return super().llm_common_bind_action(name)
+
+    configure(app="shop_bot", backends=[Impatient("first")])
+    track()
+    track()
+    assert second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def run_in_threads(number: int, function: Callable[[], None]) -> None:
+    threads = [threading.Thread(target=function) for _ in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_first_use_from_many_threads_configures_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+
+    def track_often() -> None:
+        for _ in range(50):
+            track()
+
+    run_in_threads(8, track_often)
+    (memory,) = dispatch.active().backends.values()
+    assert isinstance(memory, MemoryBackend)
+    assert len(memory.events) == 400
+
+
+def test_a_child_process_can_configure_though_the_parent_held_the_lock(registry: CollectorRegistry) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    track()
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with dispatch.state.lock:
+            held.set()
+            done.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait()
+    child = os.fork()
+    if child == 0:  # pragma: no cover - runs in the child, which ends without reporting
+        status = 1
+        try:
+            configure(app="child_bot", backends=[PrometheusBackend(registry)])
+            track()
+            status = 0 if b'app="child_bot"' in render_metrics(registry=registry)[0] else 2
+        finally:
+            os._exit(status)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    gc.collect()
