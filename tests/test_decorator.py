@@ -82,7 +82,7 @@ def test_inspect_says_the_same_of_a_decorated_function(function: Callable[..., A
         inspect.getdoc,
         inspect.getmodule,
     ):
-        assert question(decorated) == question(function)  # type: ignore[operator]
+        assert question(decorated) == question(function)
     assert (decorated.__name__, decorated.__qualname__) == (function.__name__, function.__qualname__)
     assert decorated.__wrapped__ is function  # type: ignore[attr-defined]
 

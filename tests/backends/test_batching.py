@@ -98,7 +98,7 @@ def test_counts_are_exact_from_many_threads_with_scrapes_all_the_time() -> None:
 @pytest.fixture
 def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[[], Any]], None]]:
     """Make something happen in the middle of the next fold."""
-    original = batching.fsum
+    original = math.fsum
     pending: list[Callable[[], Any]] = []
 
     def interruptible(values: Any) -> float:

@@ -32,7 +32,12 @@ def test_sizes_given_to_one_tracker_from_many_threads_add_up() -> None:
     memory = MemoryBackend()
     configure(app="shop_bot", backends=[memory])
     with action_tracking("import_task") as tracker:
-        threads = [threading.Thread(target=lambda: [tracker.size(1) for _ in range(500)]) for _ in range(4)]
+
+        def add() -> None:
+            for _ in range(500):
+                tracker.size(1)
+
+        threads = [threading.Thread(target=add) for _ in range(4)]
         for thread in threads:
             thread.start()
         for thread in threads:

@@ -1,8 +1,8 @@
 """What type checkers must see in code that uses the facade; each assertion is checked by mypy and pyright."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import partial
-from typing import Any, assert_type
+from typing import assert_type
 
 from llm_common import ActionTracker, action_tracking, action_tracking_decorator, configure, current_action
 from llm_common.prometheus import MetricsServer, render_metrics, start_metrics_server
@@ -52,14 +52,18 @@ class Bot:
         return str(number)
 
 
+async def awaiting() -> None:
+    assert_type(await coroutine(1), str)
+    async for number in async_generator():
+        assert_type(number, int)
+
+
 class CallableObject:
     def __call__(self, number: int) -> str:
         return str(number)
 
 
 assert_type(plain(1, key="a"), list[str])
-awaitable = coroutine(1)
-assert_type(awaitable, Coroutine[Any, Any, str])
 assert_type(generator(), Iterator[int])
 assert_type(async_generator(), AsyncIterator[int])
 assert_type(Bot().method(1), str)

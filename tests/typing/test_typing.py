@@ -20,7 +20,7 @@ def mypy(file: Path, cache: Path) -> set[int]:
         "--output=json",
         f"--cache-dir={cache}",
         "--config-file=",
-        file,
+        str(file),
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in {0, 1}, done.stderr
@@ -32,7 +32,7 @@ def pyright(file: Path, cache: Path) -> set[int]:
     cache.joinpath("pyrightconfig.json").write_text(
         json.dumps({"typeCheckingMode": "strict", "include": [str(file)], "reportMissingTypeStubs": False})
     )
-    command = ["basedpyright", "--outputjson", "--pythonpath", sys.executable, "-p", cache / "pyrightconfig.json"]
+    command = ["basedpyright", "--outputjson", "--pythonpath", sys.executable, "-p", str(cache / "pyrightconfig.json")]
     environ = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environ)
     assert done.returncode in {0, 1}, done.stderr
