@@ -197,13 +197,9 @@ class CallableProxy:
         """The tracked call: a property, so that ``iscoroutinefunction(proxy.__call__)`` answers for the object."""
         return cast("Callable[..., Any]", self._tracked)
 
-    @property
+    @property  # type: ignore[misc]
     def __class__(self) -> type:
         return type(self.__wrapped__)
-
-    @__class__.setter
-    def __class__(self, value: type) -> None:
-        self.__wrapped__.__class__ = value
 
     @property
     def __doc__(self) -> str | None:  # type: ignore[override]

@@ -65,7 +65,6 @@ def _unknown(name: str, role: str, source: str, installed: list[str]) -> str:
             parts.append(f"Install it with: pip install {SEPARATE[name]}.")
         else:
             others = [f"{other} (pip install {SEPARATE[other]})" for other in SEPARATE if other not in installed]
-            if others:
-                parts.append(f"Can be installed: {', '.join(others)}.")
+            parts += [f"Can be installed: {', '.join(others)}."] if others else []
         parts.append("noop switches metrics off.")
     return f"{parts[0]}; {' '.join(parts[1:])}"

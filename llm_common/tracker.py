@@ -10,10 +10,24 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Protocol, Self
 
-if TYPE_CHECKING:
-    from llm_common.dispatch import BoundAction
+
+class Action(Protocol):
+    """What a tracker reports to: one action name as the backends bound it."""
+
+    @property
+    def name(self) -> str:
+        """The action's name."""
+
+    def finished(self, tracker: "ActionTracker", seconds: float, exception: BaseException | None) -> None:
+        """Record the end of the block, ``seconds`` after its start; ``exception`` is what left it."""
+
+    def sized(self, tracker: "ActionTracker", amount: float) -> None:
+        """Record a size."""
+
+    def misused(self, operation: str, problem: str) -> None:
+        """Report that ``operation`` was called where it has no effect."""
 
 
 class ActionTracker:
@@ -24,7 +38,7 @@ class ActionTracker:
 
     __slots__ = ("_action", "_ended", "_error_name", "_failed", "_outer", "_size", "_started")
 
-    _action: "BoundAction"
+    _action: Action
     _ended: bool
     _error_name: str
     _failed: bool

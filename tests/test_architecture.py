@@ -18,6 +18,7 @@ FLOORS = [
     ["catalog", "contract", "errors", "tracker"],
     ["settings", "hookspecs"],
     ["plugins"],
+    ["pipeline"],
     ["dispatch"],
     ["tracking", "backends"],
     ["decorator"],

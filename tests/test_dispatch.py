@@ -12,7 +12,16 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from llm_common import action_tracking, action_tracking_decorator, configure, dispatch, hookimpl, plugins, shutdown
+from llm_common import (
+    action_tracking,
+    action_tracking_decorator,
+    configure,
+    dispatch,
+    hookimpl,
+    pipeline,
+    plugins,
+    shutdown,
+)
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.dispatch import override
@@ -100,7 +109,7 @@ def test_a_broken_log_handler_does_not_reach_the_application(monkeypatch: pytest
         raise RuntimeError("the disk is full")
 
     configure(app="shop_bot", backends=[FaultyBackend("finished")])
-    monkeypatch.setattr(dispatch.logger, "log", broken)
+    monkeypatch.setattr(pipeline.logger, "log", broken)
     track()
 
 
@@ -171,9 +180,9 @@ def test_a_backend_need_not_have_a_name_and_its_properties_are_not_evaluated() -
         def llm_common_bind_action(name: str) -> Any:
             return ListBackend().llm_common_bind_action(name)
 
-    with override(backends=(Lazy(), Lazy()), strict=True) as pipeline:
+    with override(backends=(Lazy(), Lazy()), strict=True) as active:
         track()
-        assert list(pipeline.backends) == ["Lazy", "Lazy'"]
+        assert list(active.backends) == ["Lazy", "Lazy'"]
 
 
 def test_decorators_that_ran_before_follow_every_change_of_backends() -> None:
@@ -494,6 +503,16 @@ def test_configure_inside_an_override_changes_the_labels_and_not_where_it_goes(r
     assert parsed(render_metrics(registry=registry)[0].decode()) == {}
     track()
     assert parsed(render_metrics(registry=registry)[0].decode())
+
+
+def test_an_override_of_strictness_alone_follows_the_backends_of_the_configuration() -> None:
+    first, second = ListBackend("first"), ListBackend("second")
+    configure(app="shop_bot", backends=[first])
+    with override(strict=True) as active:
+        track("1")
+        configure(app="shop_bot", backends=[second])
+        track("2")
+    assert (first.bound, second.bound, active.settings.strict) == (["1"], ["2"], True)
 
 
 def test_an_override_that_fails_leaves_everything_as_it_was() -> None:

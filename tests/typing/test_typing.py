@@ -24,7 +24,7 @@ def mypy(file: Path, cache: Path) -> set[int]:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode in {0, 1}, done.stderr
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
     return {entry["line"] for entry in found if entry["severity"] == "error"}
 
 

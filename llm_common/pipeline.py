@@ -1,0 +1,280 @@
+"""One configuration made real: a plugin manager with the backends and plugins that the settings name.
+
+A backend is asked for a recorder when an action name is first seen; the recorder is kept in a :class:`BoundAction` and
+called directly from then on. Each backend is asked through a caller of its own, so that one that raises silences
+nobody, while wrappers (filters, limits) still apply to every backend.
+"""
+
+import inspect
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from threading import RLock
+from typing import TYPE_CHECKING, Any, cast
+
+import pluggy
+
+from llm_common import hookspecs, plugins
+from llm_common.contract import ActionEvent, Status
+from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.settings import Settings, clean_label
+from llm_common.tracker import ActionTracker, SilentTracker
+
+if TYPE_CHECKING:
+    from pluggy import HookCaller
+
+logger = logging.getLogger("llm_common")
+
+
+class BoundAction:
+    """One action name with all that the backends of one pipeline bound for it."""
+
+    __slots__ = ("enders", "finishers", "name", "pipeline", "sizers", "tracker_class")
+
+    def __init__(self, name: str, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
+        self.name = name
+        self.pipeline = pipeline
+        self.tracker_class: type[ActionTracker] = ActionTracker if pipeline.records else SilentTracker
+        self.enders = tuple((backend, one.ended) for backend, one in recorders if hasattr(one, "ended"))
+        self.finishers = tuple((backend, one.finished) for backend, one in recorders if not hasattr(one, "ended"))
+        self.sizers = tuple((backend, one.sized) for backend, one in recorders)
+
+    def finished(self, tracker: ActionTracker, seconds: float, exception: BaseException | None) -> None:
+        """Tell every recorder that the action ended after ``seconds``; ``exception`` is what left its block."""
+        faults: list[Exception] = []
+        if exception is not None:
+            status = self.pipeline.classify(exception, faults)
+        else:
+            status = Status.ERROR if tracker._failed else Status.OK
+        for backend, finished in self.finishers:
+            try:
+                finished(status, seconds)
+            except Exception as fault:
+                self.pipeline.report_fault(backend, "finished", fault, faults)
+        if self.enders:
+            if exception is not None:
+                error_name = type(exception).__name__
+            else:
+                error_name = tracker._error_name if tracker._failed else ""
+            event = ActionEvent(self.name, status, tracker._size, seconds, error_name)
+            for backend, ended in self.enders:
+                try:
+                    ended(event)
+                except Exception as fault:
+                    self.pipeline.report_fault(backend, "ended", fault, faults)
+        if faults and exception is None and self.pipeline.settings.strict:
+            raise faults[0]  # never where it would replace an exception of the application
+
+    def sized(self, tracker: ActionTracker, amount: float) -> None:
+        """Add ``amount`` on every recorder, or report why it can't be added."""
+        try:
+            valid = hasattr(amount, "__float__") and 0 <= float(amount) < math.inf
+        except (TypeError, ValueError, OverflowError):
+            valid = False
+        if not valid:
+            self.misused("size", f"size({amount!r:.100}) is no size; accepted: a finite number that isn't negative")
+            return
+        if self.enders:
+            with size_lock:
+                tracker._size = amount if tracker._size is None else tracker._size + amount
+        faults: list[Exception] = []
+        for backend, sized in self.sizers:
+            try:
+                sized(amount)
+            except Exception as fault:
+                self.pipeline.report_fault(backend, "sized", fault, faults)
+        if faults and self.pipeline.settings.strict:
+            raise faults[0]
+
+    def misused(self, operation: str, problem: str) -> None:
+        """Raise :class:`TrackingError` in strict mode, else log the problem, once per action as a warning."""
+        text = f"action {self.name!r}: {problem}"
+        if self.pipeline.settings.strict:
+            raise TrackingError(text)
+        self.pipeline.log_once((self.name, operation), text)
+
+
+size_lock = RLock()
+"""Guards the sum that a tracker keeps for events, since several threads may share one tracker. Re-entrant because a
+``__del__`` that runs meanwhile may be tracked too."""
+
+
+class HookObject:
+    """A plugin as pluggy sees it: its hook implementations, compared by identity; two equal ones are still two."""
+
+    def __init__(self, wrapped: object, described: str) -> None:
+        self.wrapped = wrapped
+        self.described = described
+        for name in dir(wrapped):
+            static = inspect.getattr_static(wrapped, name, None)  # evaluates no property
+            if hasattr(getattr(static, "__func__", static), f"{hookspecs.PROJECT}_impl"):
+                setattr(self, name, getattr(wrapped, name))
+
+    def __repr__(self) -> str:
+        return self.described
+
+
+class Pipeline:
+    """The backends and plugins of one configuration, ready to bind actions."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Load what ``settings`` names and create its backends.
+
+        Raises :class:`~llm_common.errors.UnknownBackendError` or :class:`~llm_common.errors.PluginError`.
+        """
+        self.settings = settings
+        self.manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self.manager.add_hookspecs(hookspecs)
+        self._seen: set[object] = set()
+        for item in settings.plugins:
+            if isinstance(item, str):
+                self._register(plugins.load(item, "plugin", settings.source("plugins")), f"plugin {item!r}")
+            else:
+                self._register(item, f"plugin {item!r}")
+        self._backends: dict[str, HookObject] = {}
+        for item in settings.backends:
+            self._add_backend(item)
+        self._check_hooks()
+        self.records = any(
+            not impl.wrapper and not impl.hookwrapper
+            for impl in self.manager.hook.llm_common_bind_action.get_hookimpls()
+        )
+        """Whether any backend records actions; false where ``noop`` is the only one."""
+        self._binders = {
+            name: self.manager.subset_hook_caller(
+                "llm_common_bind_action", [other for other in self._backends.values() if other is not backend]
+            )
+            for name, backend in self._backends.items()
+        }
+        try:
+            self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
+        except LLMCommonError:
+            raise
+        except Exception as problem:
+            raise PluginError(f"llm_common_configured raised {type(problem).__name__}: {problem}") from problem
+
+    @property
+    def backends(self) -> Mapping[str, object]:
+        """The backends by name, in the order of the settings."""
+        return {name: backend.wrapped for name, backend in self._backends.items()}
+
+    def _register(self, plugin: object, described: str) -> HookObject:
+        if isinstance(plugin, type):
+            raise PluginError(f"the {described} is a class; give an instance of it: {plugin.__name__}()")
+        wrapped = HookObject(plugin, described)
+        try:
+            self.manager.register(wrapped, name=f"{described} #{len(self.manager.get_plugins())}")
+        except Exception as problem:  # pluggy's validation names the hook and the argument
+            raise PluginError(f"the {described} has a wrong hook: {problem}") from None
+        return wrapped
+
+    def _add_backend(self, item: object) -> None:
+        if not isinstance(item, str):
+            name = str(getattr(item, "name", type(item).__name__))
+            while name in self._backends:
+                name += "'"
+            self._backends[name] = self._register(item, f"backend {name!r}")
+            return
+        source = self.settings.source("backends")
+        provider = self._register(plugins.load(item, "backend", source), f"backend {item!r}")
+        if not hasattr(provider, "llm_common_create_backend"):
+            self._backends[item] = provider  # a module or object that is itself the backend
+            return
+        try:
+            backend = self.manager.hook.llm_common_create_backend(name=item, settings=self.settings)
+        except LLMCommonError:
+            raise
+        except Exception as problem:
+            raise PluginError(
+                f"the backend {item!r} ({source}) can't be created: {type(problem).__name__}: {problem}"
+            ) from problem
+        if backend is None:
+            raise PluginError(
+                f"the backend {item!r} ({source}) can't be created: "
+                f"llm_common_create_backend(name={item!r}) of {provider.wrapped!r} returned None"
+            )
+        self._backends[item] = self._register(backend, f"backend {item!r}")
+
+    def _check_hooks(self) -> None:
+        try:
+            self.manager.check_pending()
+        except pluggy.PluginValidationError as problem:
+            known = ", ".join(sorted(name for name in vars(hookspecs) if name.startswith("llm_common_")))
+            raise PluginError(f"a hook is misspelt: {problem}. The hooks are: {known}") from None
+
+    def bind(self, name: str) -> BoundAction:
+        """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged."""
+        label = clean_label(name)
+        recorders: list[tuple[str, Any]] = []
+        faults: list[Exception] = []
+        for backend, binder in self._binders.items():
+            try:
+                recorder = binder(name=label)
+                if recorder is not None:
+                    recorders.append((backend, checked_recorder(recorder)))
+            except Exception as fault:
+                self.report_fault(backend, "llm_common_bind_action", fault, faults)
+        if faults and self.settings.strict:
+            raise faults[0]
+        return BoundAction(label, self, recorders)
+
+    def classify(self, exception: BaseException, faults: list[Exception]) -> Status:
+        """Return the status of an action that ``exception`` ended."""
+        hook: HookCaller = self.manager.hook.llm_common_classify_exception
+        if hook.get_hookimpls():
+            try:
+                status = hook(exception=exception)
+                if status is not None:
+                    return Status(status)
+            except Exception as fault:
+                self.report_fault("a plugin", "llm_common_classify_exception", fault, faults)
+        return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
+
+    def report_fault(self, backend: str, operation: str, fault: Exception, faults: list[Exception]) -> None:
+        """Log that ``operation`` of ``backend`` raised ``fault``: a warning with traceback once, then at debug level.
+
+        The fault is also added to ``faults``, for strict mode.
+        """
+        faults.append(fault)
+        self.log_once(
+            (backend, operation),
+            f"{backend}: {operation} raised {type(fault).__name__}: {fault}; "
+            "the application is not affected, these measurements of this backend are lost",
+            fault,
+        )
+
+    def log_once(self, key: object, text: str, fault: Exception | None = None) -> None:
+        """Log ``text`` as a warning the first time that ``key`` is seen, then at debug level."""
+        level = logging.DEBUG if key in self._seen else logging.WARNING
+        self._seen.add(key)
+        with suppress(Exception):  # a broken log handler must not reach the application either
+            logger.log(level, "%s", text, exc_info=fault)
+
+    def shutdown(self, timeout: float, kept: Sequence[object] = ()) -> None:
+        """Let every backend and plugin that isn't among ``kept`` flush and release, within ``timeout`` seconds each."""
+        caller: HookCaller = self.manager.hook.llm_common_shutdown
+        for impl in caller.get_hookimpls():
+            wrapped = cast("HookObject", impl.plugin).wrapped
+            if not any(wrapped is one for one in kept):
+                try:
+                    self.manager.subset_hook_caller(
+                        "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
+                    )(timeout=timeout)
+                except Exception as fault:
+                    self.report_fault(impl.plugin_name, "llm_common_shutdown", fault, [])
+
+    def objects(self) -> list[object]:
+        """Return every backend and plugin object that is registered."""
+        return [cast("HookObject", plugin).wrapped for plugin in self.manager.get_plugins()]
+
+
+def checked_recorder(recorder: object) -> object:
+    """Return ``recorder`` if it is one; raise :class:`PluginError` that says what is missing otherwise."""
+    for method in ("ended" if hasattr(recorder, "ended") else "finished", "sized"):
+        if not callable(getattr(recorder, method, None)):
+            raise PluginError(
+                f"llm_common_bind_action returned {recorder!r:.100}, which has no method {method}(); "
+                "a recorder has finished(status, seconds) and sized(amount)"
+            )
+    return recorder
