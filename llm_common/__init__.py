@@ -5,11 +5,16 @@ which backends receive the documented ``genapp_`` metrics is a matter of configu
 environment or loads a backend at import.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from llm_common.decorator import action_tracking_decorator
 from llm_common.dispatch import configure, shutdown
 from llm_common.hookspecs import hookimpl
-from llm_common.tracker import ActionTracker, current_action
+from llm_common.tracker import ActionTracker
 from llm_common.tracking import action_tracking
+
+if TYPE_CHECKING:
+    from llm_common.current import current_action
 
 __all__ = [
     "ActionTracker",
@@ -20,3 +25,11 @@ __all__ = [
     "hookimpl",
     "shutdown",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "current_action":  # imported only on demand, because from then on every tracker pays for it
+        from llm_common.current import current_action
+
+        return current_action
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -44,6 +44,25 @@ class ActionEvent:
     """The class name of the exception that ended the block, or what ``to_fail()`` was given."""
 
 
+class SamplingActionRecorder(ActionRecorder, Protocol):
+    """A recorder that takes the durations of actions in batches, for the price of appending to a list.
+
+    Where it belongs to the only backend that recorded an action, the facade appends the seconds of each action that
+    ended normally to :attr:`ok`, or to :attr:`error` after ``to_fail()``, and calls :meth:`fold` when a list has
+    :data:`FOLD_AT` entries. ``finished`` is called for all others, and wherever several backends record.
+    """
+
+    ok: list[float]
+    error: list[float]
+
+    def fold(self) -> object:
+        """Take from the lists what is in them. Never called with a promise that no other thread does the same."""
+
+
+FOLD_AT = 256
+"""How many samples a list holds before it is folded. More would cost memory per action, fewer would cost time."""
+
+
 class ActionEventRecorder(Protocol):
     """The other shape a recorder may have: each ended action whole, for logs, traces and tests.
 

@@ -8,11 +8,11 @@ wrappers make the tracker current for the length of a step only.
 import inspect
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
-from functools import partial, partialmethod, wraps
+from functools import cached_property, partial, partialmethod, wraps
 from typing import Any, Protocol, TypeVar, cast
 
 from llm_common.dispatch import check_name
-from llm_common.tracker import current
+from llm_common.tracker import get_current, set_current
 from llm_common.tracking import action_tracking
 
 Trackable = TypeVar(
@@ -65,7 +65,8 @@ def tracked(name: str, target: Any) -> Any:
             "put it above the methods to track, such as __call__"
         )
     if not callable(target):
-        hint = "; put it below @property, above the function" if isinstance(target, property) else ""
+        descriptor = isinstance(target, property | cached_property)
+        hint = f"; put it below @{type(target).__name__}, above the function" if descriptor else ""
         raise TypeError(f"@action_tracking_decorator({name!r}) needs a function, not {target!r:.200}{hint}")
     return tracked_callable(name, target)
 
@@ -104,8 +105,7 @@ def function_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any
 
     @like(target)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with action_tracking(name):
-            return target(*args, **kwargs)
+        return action_tracking(name)._run(target, args, kwargs)
 
     return wrapper
 
@@ -115,7 +115,7 @@ def coroutine_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
 
     @like(target)
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with action_tracking(name):
+        with action_tracking(name) as _:  # named, so that it can be found from the frame
             return await target(*args, **kwargs)
 
     return wrapper
@@ -126,9 +126,9 @@ def generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
 
     @like(target)
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        before = current.get()
+        before = get_current()
         with action_tracking(name) as tracker:
-            current.set(before)
+            set_current(before)
             step = tracker._step()
             generator = target(*args, **kwargs)
             resume: Callable[[Any], Any] = generator.send
@@ -157,9 +157,9 @@ def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[.
 
     @like(target)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        before = current.get()
+        before = get_current()
         with action_tracking(name) as tracker:
-            current.set(before)
+            set_current(before)
             step = tracker._step()
             generator = target(*args, **kwargs)
             resume: Callable[[Any], Any] = generator.asend

@@ -35,7 +35,7 @@ class Bindings(dict[str, BoundAction]):
 
     def _bind(self, name: str) -> BoundAction:
         pipeline = active()
-        bound = pipeline.bind(name)
+        bound = pipeline.bind(name, state.findable)
         if pipeline is state.active:  # a hook may have reconfigured meanwhile
             self[name] = bound
         return bound
@@ -44,7 +44,8 @@ class Bindings(dict[str, BoundAction]):
 def check_name(name: object) -> None:
     """Raise :class:`TypeError` or :class:`ValueError` where ``name`` can't name an action."""
     if not isinstance(name, str):
-        what = f"the function {name.__name__}" if callable(name) and hasattr(name, "__name__") else repr(name)
+        kind = "class" if isinstance(name, type) else "function"
+        what = f"the {kind} {name.__name__}" if callable(name) and hasattr(name, "__name__") else repr(name)
         raise TypeError(
             f"an action's name must be a string, not {what:.200}. "
             'Write: with action_tracking("menu_handler") as tracker: '
@@ -83,6 +84,7 @@ class State:
         self.active: Pipeline | None = None
         self.stopped: Pipeline | None = None
         self.exit_registered = False
+        self.findable = False
 
 
 state = State()
@@ -119,7 +121,7 @@ def _first_use() -> Pipeline:
         if settings.strict if settings else wants_strict(os.environ):
             raise
         unforeseen = None if isinstance(problem, LLMCommonError) else problem
-        logger.error("%s (until then, no metrics are recorded)", problem, exc_info=unforeseen)
+        logger.error("llm_common: %s No metrics are recorded until this is mended.", problem, exc_info=unforeseen)
         pipeline = Pipeline(Settings(app="unknown", backends=("noop",)))
     _activate(pipeline)
     return pipeline
@@ -228,6 +230,13 @@ def _retire(before: set[Pipeline], timeout: float = SHUTDOWN_TIMEOUT) -> None:
 def _at_exit() -> None:
     for pipeline in _in_force():
         pipeline.shutdown(SHUTDOWN_TIMEOUT)
+
+
+def make_trackers_findable() -> None:
+    """Let all trackers from now on be found by ``current_action()``. There is no way back, and no need for one."""
+    with state.lock:
+        state.findable = True
+        bindings.clear()
 
 
 @contextmanager

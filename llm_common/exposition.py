@@ -10,20 +10,22 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
+from errno import EINVAL
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, choose_encoder, generate_latest
+from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from llm_common.backends.prometheus import PrometheusBackend, multiprocess
+from llm_common.backends.rendering import Format, render
 from llm_common.dispatch import backends_to_show
 
 logger = logging.getLogger("llm_common")
@@ -33,6 +35,14 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 WSGIApp = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+TEXT = "text/plain; version=0.0.4; charset=utf-8"
+"""The content type of the Prometheus text format, the default."""
+
+TEMPLATED: Mapping[Format, str] = MappingProxyType(
+    {"text": "text/plain; version=", "openmetrics": "application/openmetrics-text; version=1.0.0"}
+)
+"""The formats that are written from templates. In any other, prometheus_client writes everything."""
 
 IDLE_TIMEOUT = 30.0
 """How long, in seconds, the metrics server waits for a client that is silent."""
@@ -65,7 +75,10 @@ def render_metrics(
     try:
         encode, content_type = choose_encoder(accept)
     except (TypeError, ValueError):  # a version that is no number
-        encode, content_type = generate_latest, CONTENT_TYPE_PLAIN_0_0_4
+        encode, content_type = generate_latest, TEXT
+    for kind, prefix in TEMPLATED.items():
+        if content_type.startswith(prefix):
+            return render(source, encode, kind), content_type
     return encode(source), content_type
 
 
@@ -249,13 +262,17 @@ def start_metrics_server(
 
     Raises :class:`OSError` that names address and port where they can't be had.
     """
+    if port not in range(65536):
+        raise OSError(EINVAL, f"the metrics server can't listen on port {port!r}; accepted: 0 (any free one) to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(addr, port, type=socket.SOCK_STREAM)[0]
         server_class: type[_Server] = type("_FamilyServer", (_Server,), {"address_family": family})
         server: WSGIServer = make_server(str(address[0]), port, metrics_wsgi_app(registry), server_class, _Handler)
-    except (OSError, OverflowError) as problem:
-        number = problem.errno if isinstance(problem, OSError) else None
-        raise OSError(number, f"the metrics server can't listen on {addr!r}, port {port}: {problem}") from problem
+    except OSError as problem:
+        why = problem.strerror or problem
+        raise OSError(
+            problem.errno, f"the metrics server can't listen on {addr!r}, port {port}: {why}; port 0 takes any free one"
+        ) from problem
     started = MetricsServer(server)
     logger.info("metrics are served at %s", started.url)
     return started

@@ -19,7 +19,13 @@ from llm_common import hookspecs, plugins
 from llm_common.contract import ActionEvent, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
 from llm_common.settings import Settings, clean_label
-from llm_common.tracker import ActionTracker, SilentTracker
+from llm_common.tracker import (
+    ActionTracker,
+    FindableSampledTracker,
+    FindableTracker,
+    SampledTracker,
+    SilentTracker,
+)
 
 if TYPE_CHECKING:
     from pluggy import HookCaller
@@ -30,60 +36,76 @@ logger = logging.getLogger("llm_common")
 class BoundAction:
     """One action name with all that the backends of one pipeline bound for it."""
 
-    __slots__ = ("enders", "finishers", "name", "pipeline", "sizers", "tracker_class")
+    __slots__ = ("enders", "error", "finishers", "folder", "name", "ok", "pipeline", "sizers", "tracker_class")
 
-    def __init__(self, name: str, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
+    def __init__(self, name: str, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]], findable: bool) -> None:
         self.name = name
         self.pipeline = pipeline
-        self.tracker_class: type[ActionTracker] = ActionTracker if pipeline.records else SilentTracker
+        self.ok: list[float] = []
+        self.error: list[float] = []
+        self.tracker_class: type[ActionTracker]
+        if not pipeline.records:
+            self.tracker_class = SilentTracker
+        elif len(recorders) == 1 and hasattr(recorders[0][1], "fold"):
+            self.tracker_class = FindableSampledTracker if findable else SampledTracker
+            backend, recorder = recorders[0]
+            self.folder = (backend, recorder.fold)
+            self.ok, self.error = recorder.ok, recorder.error
+        else:
+            self.tracker_class = FindableTracker if findable else ActionTracker
         self.enders = tuple((backend, one.ended) for backend, one in recorders if hasattr(one, "ended"))
         self.finishers = tuple((backend, one.finished) for backend, one in recorders if not hasattr(one, "ended"))
         self.sizers = tuple((backend, one.sized) for backend, one in recorders)
 
-    def finished(self, tracker: ActionTracker, seconds: float, exception: BaseException | None) -> None:
-        """Tell every recorder that the action ended after ``seconds``; ``exception`` is what left its block."""
-        faults: list[Exception] = []
+    def finished(self, tracker: ActionTracker, status: Status, seconds: float, exception: BaseException | None) -> None:
+        """Tell every recorder that the action ended after ``seconds``; ``exception``, if any, overrules ``status``."""
+        faults: list[Exception] | None = None
         if exception is not None:
-            status = self.pipeline.classify(exception, faults)
-        else:
-            status = Status.ERROR if tracker._failed else Status.OK
+            status = self.pipeline.classify(exception)
         for backend, finished in self.finishers:
             try:
                 finished(status, seconds)
             except Exception as fault:
-                self.pipeline.report_fault(backend, "finished", fault, faults)
+                faults = self.pipeline.report_fault(backend, "finished", fault, faults)
         if self.enders:
             if exception is not None:
                 error_name = type(exception).__name__
             else:
-                error_name = tracker._error_name if tracker._failed else ""
+                error_name = tracker._error_name if status is Status.ERROR else ""
             event = ActionEvent(self.name, status, tracker._size, seconds, error_name)
             for backend, ended in self.enders:
                 try:
                     ended(event)
                 except Exception as fault:
-                    self.pipeline.report_fault(backend, "ended", fault, faults)
+                    faults = self.pipeline.report_fault(backend, "ended", fault, faults)
         if faults and exception is None and self.pipeline.settings.strict:
             raise faults[0]  # never where it would replace an exception of the application
 
+    def fold(self) -> None:
+        """Let the recorder take the samples that were collected."""
+        backend, fold = self.folder
+        try:
+            fold()
+        except Exception as fault:
+            self.pipeline.report_fault(backend, "fold", fault)
+            if self.pipeline.settings.strict:
+                raise
+
     def sized(self, tracker: ActionTracker, amount: float) -> None:
         """Add ``amount`` on every recorder, or report why it can't be added."""
-        try:
-            valid = hasattr(amount, "__float__") and 0 <= float(amount) < math.inf
-        except (TypeError, ValueError, OverflowError):
-            valid = False
-        if not valid:
-            self.misused("size", f"size({amount!r:.100}) is no size; accepted: a finite number that isn't negative")
+        number = as_size(amount)
+        if number is None:
+            self.misused("size", f"size({shown(amount)}) is no size; accepted: a finite number that isn't negative")
             return
         if self.enders:
             with size_lock:
-                tracker._size = amount if tracker._size is None else tracker._size + amount
-        faults: list[Exception] = []
+                tracker._size = (tracker._size or 0) + number
+        faults: list[Exception] | None = None
         for backend, sized in self.sizers:
             try:
-                sized(amount)
+                sized(number)
             except Exception as fault:
-                self.pipeline.report_fault(backend, "sized", fault, faults)
+                faults = self.pipeline.report_fault(backend, "sized", fault, faults)
         if faults and self.pipeline.settings.strict:
             raise faults[0]
 
@@ -100,16 +122,48 @@ size_lock = RLock()
 ``__del__`` that runs meanwhile may be tracked too."""
 
 
+def as_size(amount: object) -> float | None:
+    """Return ``amount`` as a finite number that isn't negative, or ``None`` where it is none."""
+    try:
+        number = float(amount) if hasattr(amount, "__float__") else math.nan
+    except Exception:  # whatever the object's own conversion raises
+        return None
+    if not 0 <= number < math.inf:
+        return None
+    return amount if type(amount) is int else number  # whole numbers stay as they are given
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as a message shows it: not too long, and whatever its ``repr`` may raise."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:
+        return f"a {type(value).__name__} that can't be shown"
+
+
 class HookObject:
     """A plugin as pluggy sees it: its hook implementations, compared by identity; two equal ones are still two."""
 
     def __init__(self, wrapped: object, described: str) -> None:
+        """Raise :class:`PluginError` where ``wrapped`` can't be a plugin, since it would do nothing, silently."""
         self.wrapped = wrapped
         self.described = described
+        if isinstance(wrapped, type):
+            raise PluginError(f"the {described} is a class; give an instance of it: {wrapped.__name__}()")
+        hooks = 0
         for name in dir(wrapped):
             static = inspect.getattr_static(wrapped, name, None)  # evaluates no property
-            if hasattr(getattr(static, "__func__", static), f"{hookspecs.PROJECT}_impl"):
+            function = getattr(static, "__func__", static)
+            if hasattr(static, f"{hookspecs.PROJECT}_impl") or hasattr(function, f"{hookspecs.PROJECT}_impl"):
                 setattr(self, name, getattr(wrapped, name))
+                hooks += 1
+            elif name.startswith("llm_common_") and inspect.isfunction(function):
+                raise PluginError(f"{name} of the {described} isn't marked; write @hookimpl above it")
+        if not hooks:
+            raise PluginError(
+                f"the {described} is {shown(wrapped)}, which implements no hook; "
+                "a backend has at least a method llm_common_bind_action(self, name), marked with @hookimpl"
+            )
 
     def __repr__(self) -> str:
         return self.described
@@ -160,8 +214,6 @@ class Pipeline:
         return {name: backend.wrapped for name, backend in self._backends.items()}
 
     def _register(self, plugin: object, described: str) -> HookObject:
-        if isinstance(plugin, type):
-            raise PluginError(f"the {described} is a class; give an instance of it: {plugin.__name__}()")
         wrapped = HookObject(plugin, described)
         try:
             self.manager.register(wrapped, name=f"{described} #{len(self.manager.get_plugins())}")
@@ -203,23 +255,26 @@ class Pipeline:
             known = ", ".join(sorted(name for name in vars(hookspecs) if name.startswith("llm_common_")))
             raise PluginError(f"a hook is misspelt: {problem}. The hooks are: {known}") from None
 
-    def bind(self, name: str) -> BoundAction:
-        """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged."""
+    def bind(self, name: str, findable: bool) -> BoundAction:
+        """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged.
+
+        ``findable`` says whether ``current_action()`` must find the action's trackers.
+        """
         label = clean_label(name)
         recorders: list[tuple[str, Any]] = []
-        faults: list[Exception] = []
+        faults: list[Exception] | None = None
         for backend, binder in self._binders.items():
             try:
                 recorder = binder(name=label)
                 if recorder is not None:
                     recorders.append((backend, checked_recorder(recorder)))
             except Exception as fault:
-                self.report_fault(backend, "llm_common_bind_action", fault, faults)
+                faults = self.report_fault(backend, "llm_common_bind_action", fault, faults)
         if faults and self.settings.strict:
             raise faults[0]
-        return BoundAction(label, self, recorders)
+        return BoundAction(label, self, recorders, findable)
 
-    def classify(self, exception: BaseException, faults: list[Exception]) -> Status:
+    def classify(self, exception: BaseException) -> Status:
         """Return the status of an action that ``exception`` ended."""
         hook: HookCaller = self.manager.hook.llm_common_classify_exception
         if hook.get_hookimpls():
@@ -228,21 +283,23 @@ class Pipeline:
                 if status is not None:
                     return Status(status)
             except Exception as fault:
-                self.report_fault("a plugin", "llm_common_classify_exception", fault, faults)
+                self.report_fault("a plugin", "llm_common_classify_exception", fault)
         return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
 
-    def report_fault(self, backend: str, operation: str, fault: Exception, faults: list[Exception]) -> None:
+    def report_fault(
+        self, backend: str, operation: str, fault: Exception, faults: list[Exception] | None = None
+    ) -> list[Exception]:
         """Log that ``operation`` of ``backend`` raised ``fault``: a warning with traceback once, then at debug level.
 
-        The fault is also added to ``faults``, for strict mode.
+        Returns ``faults`` with this one added, for strict mode.
         """
-        faults.append(fault)
         self.log_once(
             (backend, operation),
             f"{backend}: {operation} raised {type(fault).__name__}: {fault}; "
             "the application is not affected, these measurements of this backend are lost",
             fault,
         )
+        return [*(faults or ()), fault]
 
     def log_once(self, key: object, text: str, fault: Exception | None = None) -> None:
         """Log ``text`` as a warning the first time that ``key`` is seen, then at debug level."""
@@ -262,7 +319,7 @@ class Pipeline:
                         "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
                     )(timeout=timeout)
                 except Exception as fault:
-                    self.report_fault(impl.plugin_name, "llm_common_shutdown", fault, [])
+                    self.report_fault(impl.plugin_name, "llm_common_shutdown", fault)
 
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""
@@ -274,7 +331,7 @@ def checked_recorder(recorder: object) -> object:
     for method in ("ended" if hasattr(recorder, "ended") else "finished", "sized"):
         if not callable(getattr(recorder, method, None)):
             raise PluginError(
-                f"llm_common_bind_action returned {recorder!r:.100}, which has no method {method}(); "
+                f"llm_common_bind_action returned {shown(recorder)}, which has no method {method}(); "
                 "a recorder has finished(status, seconds) and sized(amount)"
             )
     return recorder

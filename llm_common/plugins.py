@@ -55,10 +55,10 @@ def _unknown(name: str, role: str, source: str, installed: list[str]) -> str:
     import difflib
 
     available = sorted({*installed, *(BUILT_IN if role == "backend" else ())})
-    parts = [f"unknown {role} {name!r}, named by {source}"]
-    close = difflib.get_close_matches(name, available, n=1)
+    parts = [f"unknown {role} {name!r}, named by {source}."]
+    close = difflib.get_close_matches(name, available, n=1) if name not in SEPARATE else []
     if close:
-        parts.append(f"did you mean {close[0]!r}?")
+        parts.append(f"Did you mean {close[0]!r}?")
     parts.append(f"Available: {', '.join(available) or 'none'}.")
     if role == "backend":
         if name in SEPARATE:
@@ -67,4 +67,4 @@ def _unknown(name: str, role: str, source: str, installed: list[str]) -> str:
             others = [f"{other} (pip install {SEPARATE[other]})" for other in SEPARATE if other not in installed]
             parts += [f"Can be installed: {', '.join(others)}."] if others else []
         parts.append("noop switches metrics off.")
-    return f"{parts[0]}; {' '.join(parts[1:])}"
+    return " ".join(parts)

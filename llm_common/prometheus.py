@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from llm_common.decorator import action_tracking_decorator
 from llm_common.dispatch import configure, shutdown
-from llm_common.tracker import current_action
 from llm_common.tracking import action_tracking
 
 if TYPE_CHECKING:
+    from llm_common.current import current_action
     from llm_common.exposition import (
         MetricsServer,
         metrics_asgi_app,
@@ -35,6 +35,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "current_action":
+        from llm_common.current import current_action
+
+        return current_action
     if name in __all__:
         from llm_common import exposition
 

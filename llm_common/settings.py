@@ -91,7 +91,9 @@ def _names(value: object, source: str) -> tuple[object, ...]:
     elif isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
         parts = value
     else:
-        raise ConfigurationError(f"{source} is {value!r}; accepted: names, as a list or separated by commas")
+        raise ConfigurationError(
+            f"{source} is {value!r}; accepted: names, separated by commas, or a list of names and objects"
+        )
     found: list[object] = []
     for part in parts:
         # Names are compared by value, objects by identity: two backends that compare equal are still two.
@@ -106,8 +108,8 @@ def _names(value: object, source: str) -> tuple[object, ...]:
 
 
 def _strict(value: object, source: str) -> bool:
-    if isinstance(value, bool):
-        return value
+    if value in (0, 1):  # False and True as well
+        return bool(value)
     if isinstance(value, str) and value.strip().lower() in TRUE + FALSE:
         return value.strip().lower() in TRUE
     raise ConfigurationError(f"{source} is {value!r}; accepted: {', '.join(TRUE)} or {', '.join(FALSE)}")

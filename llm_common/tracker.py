@@ -1,27 +1,38 @@
-"""The object that a tracked block is given, and which one is current.
+"""The object that a tracked block is given: it reads the clock twice and tells the action how the block ended.
 
-The current tracker of each thread and task is kept in one context variable. Ending a block does not put the variable
-back: the tracker is marked as ended, and whoever looks next steps over it to the nearest one that still runs. That is
-cheaper than resetting a token, and it stays right where a reset fails: in generators that are closed from another
-context, and where blocks end in another order than they began.
+There are a few kinds, chosen when an action is bound, so that no block pays for what it doesn't use: one that tells
+every recorder, one that appends to the list of a recorder that takes durations in batches, one where nothing is
+recorded; and the first two also as trackers that can be found by ``current_action()``.
 """
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from time import perf_counter
 from types import TracebackType
-from typing import NoReturn, Protocol, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, Self
+
+from llm_common.contract import FOLD_AT, Status
+
+OK, ERROR = Status.OK, Status.ERROR
 
 
 class Action(Protocol):
     """What a tracker reports to: one action name as the backends bound it."""
 
-    @property
-    def name(self) -> str:
-        """The action's name."""
+    name: str
+    ok: list[float]
+    """What a tracker holds while its block runs and hasn't failed; sampled actions collect their seconds in it."""
+    error: list[float]
+    """The same for a block that ``to_fail()`` was called in."""
 
-    def finished(self, tracker: "ActionTracker", seconds: float, exception: BaseException | None) -> None:
-        """Record the end of the block, ``seconds`` after its start; ``exception`` is what left it."""
+    def fold(self) -> None:
+        """Let the recorder take the seconds that were collected."""
+
+    def finished(
+        self, tracker: "ActionTracker", status: Status, seconds: float, exception: BaseException | None
+    ) -> None:
+        """Record the end of the block, ``seconds`` after its start; ``exception``, if any, overrules ``status``."""
 
     def sized(self, tracker: "ActionTracker", amount: float) -> None:
         """Record a size."""
@@ -36,31 +47,22 @@ class ActionTracker:
     Attributes whose names begin with an underscore are for the package alone.
     """
 
-    __slots__ = ("_action", "_ended", "_error_name", "_failed", "_outer", "_size", "_started")
+    __slots__ = ("_action", "_error_name", "_outer", "_samples", "_size", "_started")
 
     _action: Action
-    _ended: bool
     _error_name: str
-    _failed: bool
     _outer: "ActionTracker"
+    """The tracker that was current when the block began, where trackers can be found."""
+    _samples: list[float] | None
+    """``action.ok`` or ``action.error`` while the block runs, ``None`` before and after."""
     _size: float | None
     _started: float
 
     def __enter__(self) -> Self:
-        if not self._ended:
-            raise RuntimeError(
-                f"this tracker of the action {self._action.name!r} is in use already; "
-                f"begin each block with its own: with action_tracking({self._action.name!r}) as tracker:"
-            )
-        outer = current.get()
-        while outer._ended:
-            outer = outer._outer
-        if outer._outer._ended:
-            outer._outer = nearest_running(outer._outer)  # keeps no chain of ended trackers alive
-        self._outer = outer
-        self._ended = self._failed = False
+        if self._samples is not None:
+            raise_in_use(self)
+        self._samples = self._action.ok
         self._size = None
-        current.set(self)
         self._started = perf_counter()
         return self
 
@@ -68,16 +70,31 @@ class ActionTracker:
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
         seconds = perf_counter() - self._started
-        self._ended = True
-        self._action.finished(self, seconds, exception)
+        action = self._action
+        status = OK if self._samples is action.ok else ERROR
+        self._samples = None
+        action.finished(self, status, seconds, exception)
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Return what ``function`` returns, called in this tracker's block."""
+        with self:
+            return function(*args, **kwargs)
+
+    def _step(self) -> AbstractContextManager[None]:
+        """Return what makes this tracker the current one for one step of a generator, to be entered for each."""
+        return nullcontext()
 
     def size(self, amount: float) -> None:
         """Add ``amount`` to ``genapp_action_size_total``, at once, in whatever unit the caller chose (rows, bytes, …).
 
         May be called many times: a long job shows its progress. An amount that is negative, not finite or not a number
-        is left out and logged once; in strict mode it raises :class:`~llm_common.errors.TrackingError`.
+        is left out and logged once, and so is any outside of the block; in strict mode both raise
+        :class:`~llm_common.errors.TrackingError`.
         """
-        self._action.sized(self, amount)
+        if self._samples is None:
+            self._action.misused("size", "size() was called outside the block, where it belongs to no action")
+        else:
+            self._action.sized(self, amount)
 
     def to_fail(self, error_name: str = "") -> None:
         """Count the action as ``error`` even if its block ends normally.
@@ -85,15 +102,11 @@ class ActionTracker:
         ``error_name`` appears in recorded events and never in a label. After the end of the block it is too late: that
         is logged once; in strict mode it raises :class:`~llm_common.errors.TrackingError`.
         """
-        if self._ended:
+        if self._samples is None:
             self._action.misused("to_fail", "to_fail() was called outside the block, where it can't change the status")
         else:
-            self._failed = True
+            self._samples = self._action.error
             self._error_name = error_name
-
-    def _step(self) -> AbstractContextManager[None]:
-        """Return what makes this tracker current for one step of a generator, to be entered again for each."""
-        return Step(self)
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """Raise :class:`TypeError`: a tracker stands in a ``with`` statement and is no decorator."""
@@ -102,8 +115,110 @@ class ActionTracker:
             f"to decorate a function write @action_tracking_decorator({self._action.name!r})"
         )
 
+    if not TYPE_CHECKING:  # type checkers are to refuse it by themselves
+
+        def __aenter__(self) -> NoReturn:
+            """Raise :class:`TypeError`: nothing here is awaited, in async code as well."""
+            name = self._action.name
+            raise TypeError(f"write a plain with, also in async code: with action_tracking({name!r}) as tracker:")
+
+        __aexit__ = __aenter__
+
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._action.name!r} {'not running' if self._ended else 'running'}>"
+        return f"<ActionTracker {self._action.name!r} {'not running' if self._samples is None else 'running'}>"
+
+
+def raise_in_use(tracker: ActionTracker) -> NoReturn:
+    """Raise :class:`RuntimeError`: a tracker was entered that runs already."""
+    name = tracker._action.name
+    raise RuntimeError(
+        f"this tracker of the action {name!r} is in use already; "
+        f"begin each block with its own: with action_tracking({name!r}) as tracker:"
+    )
+
+
+class SampledTracker(ActionTracker):
+    """The tracker where a single backend takes durations in batches: ending a block appends to a list."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        if self._samples is not None:
+            raise_in_use(self)
+        self._samples = self._action.ok
+        self._started = perf_counter()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        seconds = perf_counter() - self._started
+        samples = self._samples
+        self._samples = None
+        if exc_type is None:
+            samples.append(seconds)  # type: ignore[union-attr] # a block that ends was entered
+            if len(samples) >= FOLD_AT:  # type: ignore[arg-type]
+                self._action.fold()
+        else:
+            self._action.finished(self, OK, seconds, exception)
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        # What `with self:` does, without the calls that it makes.
+        action = self._action
+        self._samples = action.ok
+        self._started = perf_counter()
+        try:
+            result = function(*args, **kwargs)
+        except BaseException as exception:
+            self.__exit__(type(exception), exception, None)
+            raise
+        seconds = perf_counter() - self._started
+        samples = self._samples
+        self._samples = None
+        samples.append(seconds)
+        if len(samples) >= FOLD_AT:
+            action.fold()
+        return result
+
+
+class Findable(ActionTracker):
+    """Mixed into a tracker: while its block runs, ``current_action()`` finds it."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        if self._samples is not None:
+            raise_in_use(self)
+        outer = get_current()
+        if outer._samples is None:
+            outer = nearest_running(outer._outer)
+        elif outer._outer._samples is None:
+            outer._outer = nearest_running(outer._outer)  # keeps no chain of ended trackers alive
+        self._outer = outer
+        self._samples = self._action.ok
+        self._size = None
+        set_current(self)
+        self._started = perf_counter()
+        return self
+
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        with self:
+            return function(*args, **kwargs)
+
+    def _step(self) -> AbstractContextManager[None]:
+        return Step(self)
+
+
+class FindableTracker(Findable, ActionTracker):
+    """An :class:`ActionTracker` that ``current_action()`` finds."""
+
+    __slots__ = ()
+
+
+class FindableSampledTracker(Findable, SampledTracker):
+    """A :class:`SampledTracker` that ``current_action()`` finds."""
+
+    __slots__ = ()
 
 
 class Step:
@@ -115,11 +230,11 @@ class Step:
         self._tracker = tracker
 
     def __enter__(self) -> None:
-        self._before = current.get()
-        current.set(self._tracker)
+        self._before = get_current()
+        set_current(self._tracker)
 
     def __exit__(self, *_: object) -> None:
-        current.set(self._before)
+        set_current(self._before)
 
 
 class SilentTracker(ActionTracker):
@@ -135,11 +250,15 @@ class SilentTracker(ActionTracker):
     ) -> None:
         pass
 
+    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        return function(*args, **kwargs)
+
+    def size(self, amount: float) -> None:
+        """Check ``amount`` as any tracker does, and add it nowhere."""
+        self._action.sized(self, amount)
+
     def to_fail(self, error_name: str = "") -> None:
         """Do nothing: no status is recorded."""
-
-    def _step(self) -> AbstractContextManager[None]:
-        return nullcontext()
 
 
 class NoAction(SilentTracker):
@@ -155,23 +274,20 @@ class NoAction(SilentTracker):
 
 
 NO_ACTION = NoAction()
-NO_ACTION._ended = False  # so that whoever looks for the nearest running tracker stops here
+NO_ACTION._samples = []  # so that whoever looks for the nearest running tracker stops here
 NO_ACTION._outer = NO_ACTION
 
+# The current tracker of each thread and task. Ending a block does not put the variable back: the tracker is marked as
+# ended, and whoever looks next steps over it to the nearest one that still runs. That is cheaper than resetting a
+# token, and it stays right where a reset fails: in generators that are closed from another context, and where blocks
+# end in another order than they began.
 current: ContextVar[ActionTracker] = ContextVar("llm_common_current_action", default=NO_ACTION)
+get_current = current.get
+set_current = current.set
 
 
 def nearest_running(tracker: ActionTracker) -> ActionTracker:
     """Return ``tracker`` if it still runs, else the nearest one around it that does."""
-    while tracker._ended:
+    while tracker._samples is None:
         tracker = tracker._outer
     return tracker
-
-
-def current_action() -> ActionTracker:
-    """Return the tracker of the innermost action that runs in this thread or task.
-
-    Outside of any it is a tracker that does nothing, so that code deep inside an application can always write
-    ``current_action().size(n)`` or ``current_action().to_fail()``.
-    """
-    return nearest_running(current.get())

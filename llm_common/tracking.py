@@ -26,5 +26,5 @@ def action_tracking(name: str) -> ActionTracker:
         raise
     tracker = action.tracker_class()
     tracker._action = action
-    tracker._ended = True
+    tracker._samples = None
     return tracker

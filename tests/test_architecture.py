@@ -15,12 +15,12 @@ import llm_common
 from llm_common import hookspecs
 
 FLOORS = [
-    ["catalog", "contract", "errors", "tracker"],
-    ["settings", "hookspecs"],
+    ["catalog", "contract", "errors"],
+    ["settings", "hookspecs", "tracker"],
     ["plugins"],
     ["pipeline"],
     ["dispatch"],
-    ["tracking", "backends"],
+    ["tracking", "backends", "current"],
     ["decorator"],
     ["__init__", "exposition"],
     ["prometheus"],

@@ -438,11 +438,17 @@ def test_forgotten_parentheses_are_an_error_that_shows_the_right_call() -> None:
         (CallableObject, "above the class CallableObject"),
         (5, "needs a function, not 5"),
         (property(plain), "put it below @property"),
+        (functools.cached_property(plain), "put it below @cached_property"),
     ],
 )
 def test_what_cannot_be_tracked_is_an_error_at_once(target: Any, message: str) -> None:
     with pytest.raises(TypeError, match=message):
         action_tracking_decorator("menu_handler")(target)
+
+
+def test_a_class_in_place_of_a_name_is_called_one() -> None:
+    with pytest.raises(TypeError, match="not the class CallableObject"):
+        action_tracking_decorator(CallableObject)  # type: ignore[arg-type]
 
 
 def test_a_decorator_with_an_empty_name_is_an_error_at_once() -> None:

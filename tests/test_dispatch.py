@@ -80,9 +80,9 @@ def test_in_strict_mode_a_fault_of_a_backend_raises_after_the_others_were_served
     configure(app="shop_bot", backends=[FaultyBackend("finished", "sized"), healthy], strict=True)
     with pytest.raises(OSError, match="finished is broken"), action_tracking("menu_handler"):
         pass
-    with pytest.raises(OSError, match="sized is broken"):
-        action_tracking("menu_handler").size(4)
-    assert healthy.calls == [("menu_handler", "ok"), ("menu_handler", 4)]
+    with pytest.raises(OSError, match="sized is broken"), action_tracking("menu_handler") as tracker:
+        tracker.size(4)
+    assert healthy.calls == [("menu_handler", "ok"), ("menu_handler", 4), ("menu_handler", "error")]
 
 
 def test_in_strict_mode_a_fault_never_replaces_the_exception_of_the_block() -> None:
@@ -259,7 +259,7 @@ def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest
         configure(app="shop_bot")
     message = str(caught.value)
     assert "unknown backend 'promethues', named by the environment variable LLM_COMMON_BACKENDS" in message
-    assert "did you mean 'prometheus'?" in message
+    assert "Did you mean 'prometheus'?" in message
     assert "Available: memory, noop, prometheus" in message
     assert "aioprometheus (pip install llm-common-aioprometheus)" in message
     assert "noop switches metrics off" in message
@@ -283,7 +283,7 @@ def test_a_fault_at_first_use_is_logged_once_and_the_application_runs_on(
         track()
     (record,) = caplog.records
     assert record.levelname == "ERROR"
-    assert record.getMessage().startswith("unknown backend 'nonsense', named by the environment variable")
+    assert record.getMessage().startswith("llm_common: unknown backend 'nonsense', named by the environment variable")
     assert record.exc_info is None
     backend = ListBackend()
     configure(app="shop_bot", backends=[backend])
@@ -459,6 +459,20 @@ def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
 def test_a_class_in_place_of_an_instance_is_an_error_with_the_fix() -> None:
     with pytest.raises(PluginError, match=r"is a class; give an instance of it: ListBackend\(\)"):
         configure(app="shop_bot", backends=[ListBackend])
+
+
+@pytest.mark.parametrize("backend", [None, object(), 5])
+def test_an_object_without_hooks_is_an_error_and_no_silence(backend: object) -> None:
+    with pytest.raises(PluginError, match=r"implements no hook; a backend has at least a method llm_common_bind"):
+        configure(app="shop_bot", backends=[backend])
+
+
+def test_a_forgotten_mark_above_a_hook_is_an_error() -> None:
+    class Unmarked:
+        def llm_common_bind_action(self, name: str) -> None: ...
+
+    with pytest.raises(PluginError, match="llm_common_bind_action of the backend 'Unmarked' isn't marked"):
+        configure(app="shop_bot", backends=[Unmarked()])
 
 
 def test_all_errors_share_one_base() -> None:

@@ -89,12 +89,12 @@ def test_objects_are_kept_as_they_are_even_where_they_compare_equal() -> None:
     [
         ({}, {"LLM_COMMON_BACKENDS": ","}, ["LLM_COMMON_BACKENDS is ','", "names no backend", "noop"]),
         ({"backends": []}, {}, ["the argument backends= of configure() is []", "noop switches metrics off"]),
-        ({"backends": 5}, {}, ["backends= of configure() is 5", "names, as a list or separated by commas"]),
-        ({"backends": {"a": 1}}, {}, ["names, as a list"]),
+        ({"backends": 5}, {}, ["backends= of configure() is 5", "names, separated by commas, or a list"]),
+        ({"backends": {"a": 1}}, {}, ["or a list of names and objects"]),
         ({"app": 5}, {}, ["app= of configure() is 5", "a text that isn't empty"]),
         ({"app": " "}, {}, ["which is empty"]),
         ({}, {"LLM_COMMON_STRICT": "maybe"}, ["LLM_COMMON_STRICT is 'maybe'", "1, true, yes, on or 0, false, no, off"]),
-        ({"strict": 1}, {}, ["strict= of configure() is 1"]),
+        ({"strict": 2}, {}, ["strict= of configure() is 2"]),
         ({}, {"LLM_COMMON_ACTION_DURATION_BUCKETS": "a"}, ["ACTION_DURATION_BUCKETS is 'a'", "ascending"]),
         ({"action_duration_buckets": [2, 1]}, {}, ["is [2, 1]", "ascending"]),
         ({"action_duration_buckets": []}, {}, ["is []"]),
@@ -110,6 +110,11 @@ def test_what_cannot_be_read_is_an_error_that_names_value_source_and_what_is_acc
         resolve(overrides, environ)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [True, 1, "on"])
+def test_strict_is_a_truth_value_a_number_or_a_text(value: object) -> None:
+    assert resolve({"strict": value}, {}).strict is True
 
 
 def test_a_last_bound_of_infinity_is_implied_and_left_out() -> None:

@@ -1,5 +1,7 @@
 import asyncio
 import threading
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from llm_common import action_tracking, configure, current_action
 from llm_common.contract import Status
 from llm_common.errors import TrackingError
+from llm_common.testing import ActionEvent, record_metrics
 from llm_common.tracker import NO_ACTION
 from recording import FaultyBackend, ListBackend
 
@@ -91,14 +94,53 @@ def test_an_impossible_size_raises_in_strict_mode_and_the_action_still_counts(am
     assert backend.calls == [("reindex_task", "error")]
 
 
-def test_an_amount_whose_conversion_fails_is_left_out(backend: ListBackend) -> None:
+def test_an_amount_that_can_be_neither_converted_nor_shown_is_left_out(backend: ListBackend) -> None:
     class Broken:
         def __float__(self) -> float:
-            raise ValueError("not today")
+            raise RuntimeError("not today")
+
+        def __repr__(self) -> str:
+            raise RuntimeError("not this either")
 
     with action_tracking("reindex_task") as tracker:
         tracker.size(Broken())  # type: ignore[arg-type]
+        tracker.size(10**5000)
     assert backend.calls == [("reindex_task", "ok")]
+
+
+def test_any_kind_of_number_is_a_size() -> None:
+    with record_metrics() as recorded, action_tracking("reindex_task") as tracker:
+        for amount in (1, 0.5, Decimal("0.25"), Fraction(1, 8), True):
+            tracker.size(amount)  # type: ignore[arg-type]
+    assert recorded.events == [ActionEvent("reindex_task", "ok", 2.875)]
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_size_outside_of_the_block_belongs_to_no_action(strict: bool, caplog: pytest.LogCaptureFixture) -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], strict=strict)
+    tracker = action_tracking("menu_handler")
+    for _ in range(2):
+        if strict:
+            with pytest.raises(TrackingError, match=r"size\(\) was called outside the block"):
+                tracker.size(1)
+        else:
+            tracker.size(1)
+        with tracker:
+            pass
+    assert backend.calls == [("menu_handler", "ok")] * 2
+    assert len(caplog.records) == (0 if strict else 1)
+
+
+def test_an_asynchronous_with_is_an_error_that_shows_the_plain_one() -> None:
+    configure(app="shop_bot", backends=[ListBackend()])
+
+    async def main() -> None:
+        async with action_tracking("menu_handler"):  # type: ignore[attr-defined]
+            pass
+
+    with pytest.raises(TypeError, match="write a plain with, also in async code"):
+        asyncio.run(main())
 
 
 @pytest.mark.parametrize(
@@ -254,6 +296,8 @@ def test_with_noop_everything_works_and_nothing_happens(caplog: pytest.LogCaptur
         assert current_action() is NO_ACTION
     tracker.to_fail()
     assert caplog.records == []
+    tracker.size(-1)
+    assert "is no size" in caplog.text
 
 
 def test_a_plugin_can_classify_an_exception_otherwise(backend: ListBackend, caplog: pytest.LogCaptureFixture) -> None:

@@ -9,18 +9,16 @@ signal handler or a ``__del__`` that interrupts a fold.
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
-from math import fsum
+from math import fsum, inf
 from threading import RLock
 from typing import NamedTuple
 
-from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.samples import Sample
 
+from llm_common.backends.rendering import PLAIN_BELOW, PreparedFamily, counter_template, go_number, histogram_template
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE
-from llm_common.contract import Status
-
-FOLD_AT = 256
-"""How many samples a list holds before it is folded. More would cost memory per action, fewer would cost time."""
+from llm_common.contract import FOLD_AT, Status
 
 
 class Totals(NamedTuple):
@@ -36,18 +34,26 @@ class Totals(NamedTuple):
     """``None`` until a size was given, so that the series appears only then."""
 
 
+class Templates(NamedTuple):
+    """The lines of one action on the scrape, with places for the values."""
+
+    counts: tuple[str, str, str]
+    """By status, in the order of :class:`Status`."""
+    duration: str
+    size: str
+
+
 class ActionSeries:
     """The recorder of one action: all series that share its ``name``, ``env`` and ``app``."""
 
-    __slots__ = ("_cancelled", "_error", "_ok", "_sizes", "_store", "app", "env", "name", "totals")
+    __slots__ = ("_cancelled", "_sizes", "_store", "_templates", "error", "labels", "ok", "totals")
 
     def __init__(self, store: "ActionStore", name: str, env: str, app: str) -> None:
         self._store = store
-        self.name = name
-        self.env = env
-        self.app = app
-        self._ok: list[float] = []
-        self._error: list[float] = []
+        self._templates: Templates | None = None
+        self.labels = (name, env, app)
+        self.ok: list[float] = []
+        self.error: list[float] = []
         self._cancelled: list[float] = []
         self._sizes: list[float] = []
         self.totals = Totals(0, 0, 0, 0.0, (0,) * (len(store.bounds) + 1), None)
@@ -55,35 +61,54 @@ class ActionSeries:
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""
         if status is Status.OK:
-            samples = self._ok
+            samples = self.ok
         elif status is Status.ERROR:
-            samples = self._error
+            samples = self.error
         else:
             samples = self._cancelled
         samples.append(seconds)
         if len(samples) >= FOLD_AT:
-            self._store.fold(self)
+            self.fold()
 
     def sized(self, amount: float) -> None:
         """Add to the action's size."""
         self._sizes.append(amount)
         if len(self._sizes) >= FOLD_AT:
-            self._store.fold(self)
+            self.fold()
+
+    @property
+    def bounds(self) -> tuple[float, ...]:
+        """The upper bounds of the duration's buckets, in seconds."""
+        return self._store.bounds
+
+    @property
+    def templates(self) -> Templates:
+        """The action's lines on the scrape, made when they are first needed."""
+        if self._templates is None:
+            name, env, app = self.labels
+            ok, error, cancelled = (counter_template(ACTION_COUNT, (name, status.value, env, app)) for status in Status)
+            duration = histogram_template(ACTION_DURATION, self.labels, self.bounds)
+            self._templates = Templates((ok, error, cancelled), duration, counter_template(ACTION_SIZE, self.labels))
+        return self._templates
 
     def fold(self) -> None:
+        """Move what the lists hold into :attr:`totals`, unless a fold or a scrape is under way: a later one will."""
+        self._store.fold(self)
+
+    def fold_now(self) -> None:
         """Move what the lists hold into :attr:`totals`. The store's lock is held."""
-        ok, error, cancelled, sizes = self._ok, self._error, self._cancelled, self._sizes
+        ok, error, cancelled, sizes = self.ok, self.error, self._cancelled, self._sizes
         oks, errors, cancellations, sized = len(ok), len(error), len(cancelled), len(sizes)
         durations = ok[:oks] + error[:errors] + cancelled[:cancellations]
         before = self.totals
         size = before.size
         if sized:
-            size = fsum((size or 0.0, *sizes[:sized]))
+            size = total((size or 0.0, *sizes[:sized]))
         totals = Totals(
             before.ok + oks,
             before.error + errors,
             before.cancelled + cancellations,
-            fsum((before.seconds, *durations)),
+            total((before.seconds, *durations)),
             counted(durations, self._store.bounds, before.buckets),
             size,
         )
@@ -94,6 +119,14 @@ class ActionSeries:
         del error[:errors]
         del cancelled[:cancellations]
         del sizes[:sized]
+
+
+def total(numbers: Iterable[float]) -> float:
+    """Return the exact sum, correctly rounded; infinity where it is past all floating point numbers."""
+    try:
+        return fsum(numbers)
+    except OverflowError:
+        return inf
 
 
 def counted(durations: list[float], bounds: tuple[float, ...], buckets: tuple[int, ...]) -> tuple[int, ...]:
@@ -155,7 +188,7 @@ class ActionStore:
             self._folding = True
             try:
                 for one in every:
-                    one.fold()
+                    one.fold_now()
             finally:
                 self._folding = False
 
@@ -164,26 +197,75 @@ class ActionStore:
         self._lock = RLock()
         self._folding = False
 
-    def describe(self) -> Iterator[Metric]:
+    def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""
-        yield CounterMetricFamily(ACTION_COUNT.family, ACTION_COUNT.help, labels=ACTION_COUNT.labels)
-        yield HistogramMetricFamily(ACTION_DURATION.family, ACTION_DURATION.help, labels=ACTION_DURATION.labels)
-        yield CounterMetricFamily(ACTION_SIZE.family, ACTION_SIZE.help, labels=ACTION_SIZE.labels)
+        for metric in (ACTION_COUNT, ACTION_DURATION, ACTION_SIZE):
+            yield Family(metric.family, metric.help, metric.kind.value)
 
-    def collect(self) -> Iterator[Metric]:
-        """Yield the families with their samples; called by the registry at each scrape."""
-        count = CounterMetricFamily(ACTION_COUNT.family, ACTION_COUNT.help, labels=ACTION_COUNT.labels)
-        duration = HistogramMetricFamily(ACTION_DURATION.family, ACTION_DURATION.help, labels=ACTION_DURATION.labels)
-        size = CounterMetricFamily(ACTION_SIZE.family, ACTION_SIZE.help, labels=ACTION_SIZE.labels)
-        bounds = [*map(floatToGoString, self.bounds), "+Inf"]
-        for series, totals in self.snapshot():
-            labels = (series.name, series.env, series.app)
-            for status, ended in zip(Status, totals[:3], strict=True):
-                if ended:
-                    count.add_metric((series.name, status.value, series.env, series.app), ended)
-            if any(totals.buckets):
-                cumulative = zip(bounds, accumulate(totals.buckets), strict=True)
-                duration.add_metric(labels, list(cumulative), totals.seconds)
-            if totals.size is not None:
-                size.add_metric(labels, totals.size)
-        yield from (count, duration, size)
+    def collect(self) -> Iterator[Family]:
+        """Yield the families with what was counted up to now; called by the registry at each scrape."""
+        every = self.snapshot()
+        yield PreparedFamily(ACTION_COUNT, lambda: _count_text(every), lambda: _count_samples(every))
+        yield PreparedFamily(ACTION_DURATION, lambda: _duration_text(every), lambda: _duration_samples(every))
+        yield PreparedFamily(ACTION_SIZE, lambda: _size_text(every), lambda: _size_samples(every))
+
+
+Snapshot = list[tuple[ActionSeries, Totals]]
+
+
+def _count_text(every: Snapshot) -> Iterator[str]:
+    for series, totals in every:
+        for template, ended in zip(series.templates.counts, totals[:3], strict=True):
+            if ended:
+                yield template % go_number(ended)
+
+
+def _duration_text(every: Snapshot) -> Iterator[str]:
+    for series, totals in every:
+        cumulative = (*accumulate(totals.buckets),)
+        count = cumulative[-1]
+        if count >= PLAIN_BELOW:
+            template = histogram_template(ACTION_DURATION, series.labels, series.bounds, "%s")
+            yield template % (*map(go_number, (*cumulative, count, totals.seconds)),)
+        elif count:
+            yield series.templates.duration % (*cumulative, count, go_number(totals.seconds))
+
+
+def _size_text(every: Snapshot) -> Iterator[str]:
+    for series, totals in every:
+        if totals.size is not None:
+            yield series.templates.size % go_number(totals.size)
+
+
+def _count_samples(every: Snapshot) -> list[Sample]:
+    return [
+        Sample(ACTION_COUNT.name, {**labels(series), "status": status.value}, ended)
+        for series, totals in every
+        for status, ended in zip(Status, totals[:3], strict=True)
+        if ended
+    ]
+
+
+def _duration_samples(every: Snapshot) -> list[Sample]:
+    samples = []
+    for series, totals in every:
+        cumulative = list(accumulate(totals.buckets))
+        if cumulative[-1]:
+            common = labels(series)
+            for bound, upto in zip((*series.bounds, inf), cumulative, strict=True):
+                le = {**common, "le": go_number(bound)}
+                samples.append(Sample(f"{ACTION_DURATION.name}_bucket", le, upto))
+            samples.append(Sample(f"{ACTION_DURATION.name}_count", common, cumulative[-1]))
+            samples.append(Sample(f"{ACTION_DURATION.name}_sum", common, totals.seconds))
+    return samples
+
+
+def _size_samples(every: Snapshot) -> list[Sample]:
+    return [
+        Sample(ACTION_SIZE.name, labels(series), totals.size) for series, totals in every if totals.size is not None
+    ]
+
+
+def labels(series: ActionSeries) -> dict[str, str]:
+    """Return the labels that all series of an action share."""
+    return dict(zip(ACTION_DURATION.labels, series.labels, strict=True))

@@ -5,7 +5,11 @@ from llm_common.settings import Settings
 
 
 class NoopBackend:
-    """A backend without any hook implementation."""
+    """A backend that binds no action."""
+
+    @hookimpl
+    def llm_common_shutdown(self) -> None:
+        """Do nothing: there is nothing to flush."""
 
 
 @hookimpl

@@ -67,7 +67,9 @@ async def opening(bot: SupportBot) -> None:
 async def ask(bot: SupportBot, question: str, patience: float = PATIENCE) -> str | None:
     """Return the bot's answer, or ``None`` where it didn't come within ``patience`` seconds."""
     with suppress(TimeoutError):
-        return await asyncio.wait_for(bot.question_handler(question), patience)
+        # Not asyncio.wait_for(), which in Python 3.11 loses a cancellation that comes together with the answer.
+        async with asyncio.timeout(patience):
+            return await bot.question_handler(question)
     return None
 
 

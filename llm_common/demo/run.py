@@ -103,7 +103,8 @@ async def watch(screen: Screen, stop: asyncio.Event, recorder: DemoRecorder, sec
     while not stop.is_set() and (left := seconds - recorder.elapsed) > 0:
         screen.draw()
         with suppress(TimeoutError):
-            await asyncio.wait_for(stop.wait(), min(left, REDRAW_EVERY))
+            async with asyncio.timeout(min(left, REDRAW_EVERY)):
+                await stop.wait()
 
 
 def configure_metrics(backends: str | None, recorder: DemoRecorder) -> Settings:

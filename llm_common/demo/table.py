@@ -14,6 +14,10 @@ from llm_common.demo.recorder import ActionFigures
 
 WIDE = 100
 """From how many characters on the columns stand further apart."""
+NUMBERS = {"ok": 6, "error": 5, "cancelled": 9, "error %": 7, "p50": 6, "p95": 6}
+"""The columns of numbers, with the characters that each needs."""
+MIN_LAST = 8
+"""How many characters the last column gets at the least."""
 BARS = " ▁▂▃▄▅▆▇█"
 ASCII_BARS = " .:-=+*#@"
 
@@ -48,11 +52,12 @@ def action_table(
     The last column has this ``heading``, and for each action what ``cell`` returns.
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0) if width >= WIDE else 0)
-    # Where there is no room, cells are cropped: rich's ellipsis is a character that not every terminal can show.
+    # Where there is no room, names are cropped and numbers never: half a number is a wrong one. rich's ellipsis is a
+    # character that not every terminal can show.
     table.add_column("action", no_wrap=True, overflow="crop")
-    for each in ("ok", "error", "cancelled", "error %", "p50", "p95"):
-        table.add_column(each, justify="right", no_wrap=True, overflow="crop")
-    table.add_column(heading, justify=justify, no_wrap=True, overflow="crop")
+    for each, digits in NUMBERS.items():
+        table.add_column(each, justify="right", no_wrap=True, min_width=max(len(each), digits))
+    table.add_column(heading, justify=justify, no_wrap=True, overflow="crop", min_width=MIN_LAST)
     for action in figures:
         table.add_row(
             action.name,

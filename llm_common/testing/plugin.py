@@ -1,6 +1,6 @@
 """The pytest plugin: the fixture ``recorded_metrics``, and what it recorded in the report of a failed test.
 
-pytest imports this at every start, so it imports nothing but pytest; the rest comes with the first use.
+pytest imports this at every start, so nothing heavy comes with it: no prometheus_client, no hypothesis.
 """
 
 from collections.abc import Generator, Iterator

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from math import isclose
 
 from llm_common.backends.memory import EndedRecord, MemoryBackend, Record, SizedRecord
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE, METRICS, Kind, Metric
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE, METRICS, Metric
 from llm_common.contract import ActionEvent, Status
 from llm_common.dispatch import override
 from llm_common.settings import clean_label
@@ -54,15 +54,15 @@ class RecordedMetrics:
         recorded, and :class:`ValueError` for a status that doesn't exist.
         """
         __tracebackhide__ = True
-        wanted = None if status is None else Status(status)
-        name = clean_label(name)
+        wanted = None if status is None else _status(status)
+        name = clean_label(_text(name, 'the action\'s name, as in assert_action("menu_handler")'))
         named = [event for event in self.events if event.name == name]
         matching = [
             event for event in named if wanted in (None, event.status) and (size is ANY or _same(event.size, size))
         ]
         if len(matching) == times:
             return
-        conditions = [f"status={wanted}"] * (wanted is not None) + [f"size={size:}"] * (size is not ANY)
+        conditions = [f"status={wanted}"] * (wanted is not None) + [f"size={size}"] * (size is not ANY)
         expected = f"{name!r} {_times(times)}" + (f" with {', '.join(conditions)}" if conditions else "")
         self._fail(f"expected the action {expected}; recorded {_times(len(matching))}", name, named)
 
@@ -82,7 +82,9 @@ class RecordedMetrics:
         """
         family, suffix = _family(metric)
         _check_labels(family, suffix, labels)
-        labels = {label: clean_label(value) for label, value in labels.items()}
+        labels = {label: clean_label(_text(value, f"the label {label}")) for label, value in labels.items()}
+        if "status" in labels:
+            _status(labels["status"])
         if family is ACTION_SIZE:
             sized = (record for record in self._records if isinstance(record, SizedRecord))
             return float(sum(one.amount for one in sized if _matches(labels, one.name, one.env, one.app)))
@@ -107,7 +109,11 @@ class RecordedMetrics:
             series = f"{metric}{{{', '.join(f'{label}={text!r}' for label, text in labels.items())}}}"
             name = clean_label(labels.get("name", ""))
             named = [event for event in self.events if not name or event.name == name]
-            self._fail(f"expected {series} to be {expected:g}; it is {value:g}", name, named)
+            message = f"expected {series} to be {expected}; it is {value:g}"
+            if labels.keys() & {"env", "app"}:
+                places = sorted({f"env={record.env!r}, app={record.app!r}" for record in self._records})
+                message += f" (recorded with {'; '.join(places) or 'nothing'})"
+            self._fail(message, name, named)
 
     def report(self) -> str:
         """Return everything recorded as text, equal events counted together."""
@@ -142,6 +148,18 @@ class RecordedMetrics:
         raise AssertionError("\n".join(lines))
 
 
+def _status(status: str) -> Status:
+    if status not in set(Status):
+        raise ValueError(f"{status!r} is no status; accepted: {', '.join(Status)}")
+    return Status(status)
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{what} must be a string, not {value!r:.100}")
+    return value
+
+
 def _same(size: float | None, wanted: object) -> bool:
     return size == wanted and (size is None) == (wanted is None)
 
@@ -173,11 +191,9 @@ def _family(metric: str) -> tuple[Metric, str]:
     if metric == ACTION_DURATION.name:
         choices = ", ".join(metric + suffix for suffix in suffixes)
         raise ValueError(f"{metric} is a histogram, which has no single value; ask for one of {choices}")
-    known = [
-        name
-        for one in METRICS
-        for name in ([one.name] if one.kind is Kind.COUNTER else [one.name + suffix for suffix in suffixes])
-    ]
+    if any(metric.startswith(one.name) for one in METRICS if one not in {ACTION_COUNT, ACTION_DURATION, ACTION_SIZE}):
+        raise ValueError(f"{metric} is in the catalogue, but nothing records it yet")
+    known = [ACTION_COUNT.name, ACTION_SIZE.name, *(ACTION_DURATION.name + suffix for suffix in suffixes)]
     close = difflib.get_close_matches(metric, known, n=1)
     hint = f"; did you mean {close[0]!r}?" if close else ""
     raise ValueError(f"unknown metric {metric!r}{hint} (known: {', '.join(known)})")

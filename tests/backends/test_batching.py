@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.backends import batching
-from llm_common.backends.batching import FOLD_AT, ActionStore, counted
+from llm_common.backends.batching import ActionStore, counted
 from llm_common.catalog import ACTION_DURATION_BUCKETS
-from llm_common.contract import Status
+from llm_common.contract import FOLD_AT, Status
 
 BOUNDS = (0.1, 1.0, 10.0)
 
@@ -34,9 +34,20 @@ def test_the_sum_is_at_least_as_exact_as_adding_one_by_one(batches: list[list[fl
         for seconds in batch:
             series.finished(Status.OK, seconds)
             naive += seconds
-    series.fold()
+    series.fold_now()
     exact = math.fsum(seconds for batch in batches for seconds in batch)
     assert abs(series.totals.seconds - exact) <= abs(naive - exact)
+
+
+def test_sizes_past_all_floating_point_numbers_become_infinite_and_harm_nothing_else() -> None:
+    store = ActionStore(BOUNDS)
+    huge, other = store.action("huge_task", "dev", "app"), store.action("other_task", "dev", "app")
+    for _ in range(3):
+        huge.sized(1.7e308)
+    other.sized(1)
+    assert [totals.size for _, totals in store.snapshot()] == [math.inf, 1]
+    huge.sized(1)
+    assert [totals.size for _, totals in store.snapshot()] == [math.inf, 1]
 
 
 def test_the_lists_stay_short_though_nobody_scrapes() -> None:
@@ -46,7 +57,7 @@ def test_the_lists_stay_short_though_nobody_scrapes() -> None:
         for status in Status:
             series.finished(status, 0.5)
         series.sized(1)
-        longest = max(longest, len(series._ok), len(series._error), len(series._cancelled), len(series._sizes))
+        longest = max(longest, len(series.ok), len(series.error), len(series._cancelled), len(series._sizes))
     assert longest < FOLD_AT
     assert series.totals.ok > 0
 
@@ -169,7 +180,7 @@ def test_whoever_tracks_does_not_wait_for_a_scrape_under_way() -> None:
     class Slow(batching.ActionSeries):
         __slots__ = ()
 
-        def fold(self) -> None:
+        def fold_now(self) -> None:
             reached.set()
             assert released.wait(30)
 

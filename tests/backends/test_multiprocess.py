@@ -84,6 +84,28 @@ def test_the_registry_shows_this_process_alone_and_no_created_twins(tmp_path: Pa
     assert "_created" not in out
 
 
+def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from prometheus_client import REGISTRY, generate_latest\n"
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "task = action_tracking('size_task').__enter__()\n"
+        "task.size(2)\n"
+        "with action_tracking('plain_task'): pass\n"
+        "sys.stdout.buffer.write(generate_latest(REGISTRY))\n"
+    )
+    values = parsed(run(code, directory=tmp_path).stdout)
+    shown = {(name, dict(labels).get("name")) for name, labels in values if name.startswith("genapp")}
+    assert shown == {
+        ("genapp_action_size_total", "size_task"),
+        ("genapp_action_count_total", "plain_task"),
+        ("genapp_action_duration_sec_bucket", "plain_task"),
+        ("genapp_action_duration_sec_count", "plain_task"),
+        ("genapp_action_duration_sec_sum", "plain_task"),
+    }
+
+
 def test_two_registries_of_one_process_share_its_files_and_count_once(tmp_path: Path) -> None:
     code = (
         "from prometheus_client import CollectorRegistry\n"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_common import errors, hookspecs
-from llm_common.backends import batching, memory
+from llm_common import contract, errors, hookspecs
+from llm_common.backends import memory
 from llm_common.catalog import METRICS
 from llm_common.contract import Status
 from llm_common.plugins import BUILT_IN
@@ -113,4 +113,4 @@ def test_the_backends_page_lists_every_hook_with_its_arguments() -> None:
 
 
 def test_the_page_on_the_workings_names_the_size_of_a_batch() -> None:
-    assert f"holds {batching.FOLD_AT} samples" in (DOCS / "how-it-works.md").read_text(encoding="utf-8")
+    assert f"holds {contract.FOLD_AT} samples" in (DOCS / "how-it-works.md").read_text(encoding="utf-8")

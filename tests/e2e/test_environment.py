@@ -47,6 +47,7 @@ def test_a_wrong_backend_is_one_error_and_the_application_runs_on(tmp_path: Path
     assert done.stderr.count("\n") == 1
     assert "LLM_COMMON_BACKENDS" in done.stderr
     assert "noop" in done.stderr
+    assert done.stderr.startswith("llm_common: ")
     strict = run_app(tmp_path, LLM_COMMON_BACKENDS=backends, LLM_COMMON_STRICT="1")
     assert strict.returncode == 1
     assert "ran" not in strict.stdout

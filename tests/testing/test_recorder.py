@@ -54,7 +54,7 @@ def test_an_action_is_asserted_with_status_times_and_size(recorded_metrics: Reco
     recorded_metrics.assert_action("menu_handler", status="ok", size=None)
     recorded_metrics.assert_action("menu_handler", size=None, times=2)
     recorded_metrics.assert_no_action("answer_llm_call")
-    with pytest.raises(ValueError, match="'okay' is not a valid Status"):
+    with pytest.raises(ValueError, match="'okay' is no status; accepted: ok, error, cancelled"):
         recorded_metrics.assert_action("menu_handler", status="okay")
 
 
@@ -123,7 +123,9 @@ def test_metrics_are_asserted_in_the_documented_language() -> None:
     ("metric", "labels", "message"),
     [
         ("genapp_action_counts_total", {}, "did you mean 'genapp_action_count_total'"),
-        ("zzz", {}, "unknown metric 'zzz' .known: genapp_http"),
+        ("zzz", {}, "unknown metric 'zzz' .known: genapp_action_count_total"),
+        ("genapp_http_requests_total", {}, "is in the catalogue, but nothing records it yet"),
+        ("genapp_action_count_total", {"status": "okay"}, "'okay' is no status"),
         ("genapp_action_duration_sec", {}, "is a histogram.*ask for one of genapp_action_duration_sec_count"),
         ("genapp_action_size_total", {"status": "ok"}, "has no label 'status'; its labels: name, env, app"),
         ("genapp_action_duration_sec_bucket", {}, "needs the label le"),
@@ -136,6 +138,19 @@ def test_a_metric_or_label_that_does_not_exist_is_an_error_and_no_zero(
 ) -> None:
     with pytest.raises(ValueError, match=message):
         recorded_metrics.metric_value(metric, **labels)
+
+
+def test_a_failure_over_env_or_app_says_which_were_recorded(recorded_metrics: RecordedMetrics) -> None:
+    track("menu_handler")
+    with pytest.raises(AssertionError, match=r"it is 0 \(recorded with env='dev', app='"):
+        recorded_metrics.assert_metric("genapp_action_count_total", 1, name="menu_handler", env="prod")
+
+
+def test_what_is_no_text_is_an_error_that_says_where(recorded_metrics: RecordedMetrics) -> None:
+    with pytest.raises(TypeError, match=r"the action's name, as in .* must be a string, not None"):
+        recorded_metrics.assert_action(None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="the label name must be a string, not 3"):
+        recorded_metrics.metric_value("genapp_action_count_total", name=3)  # type: ignore[arg-type]
 
 
 def test_a_delta_sees_what_happened_inside_its_block_alone(recorded_metrics: RecordedMetrics) -> None:
