@@ -16,7 +16,7 @@ from threading import RLock
 from typing import Any
 
 from llm_common.errors import LLMCommonError
-from llm_common.pipeline import BoundAction, Pipeline
+from llm_common.pipeline import BoundAction, Pipeline, shown
 from llm_common.settings import Settings, find_pyproject, main_module_name, resolve, wants_strict
 
 logger = logging.getLogger("llm_common")
@@ -25,34 +25,41 @@ SHUTDOWN_TIMEOUT = 5.0
 """How long, in seconds, backends are given to flush when the interpreter exits or another configuration takes over."""
 
 
-class Bindings(dict[str, BoundAction]):
-    """What the active pipeline bound for each action name; filled on first use, emptied by a change."""
-
-    def __missing__(self, name: str) -> BoundAction:
-        check_name(name)
-        with state.lock:
-            return self.get(name) or self._bind(name)  # another thread may have been faster
-
-    def _bind(self, name: str) -> BoundAction:
-        pipeline = active()
-        bound = pipeline.bind(name, state.findable)
-        if pipeline is state.active:  # a hook may have reconfigured meanwhile
-            self[name] = bound
-        return bound
+bindings: dict[str, BoundAction] = {}
+"""What the active pipeline bound for each action name; filled on first use, emptied by a change."""
 
 
-def check_name(name: object) -> None:
-    """Raise :class:`TypeError` or :class:`ValueError` where ``name`` can't name an action."""
+def bind(name: object) -> BoundAction:
+    """Return what the active pipeline binds for ``name``, and keep it in :data:`bindings`.
+
+    Raises :class:`TypeError` or :class:`ValueError` where ``name`` can't name an action.
+    """
+    checked = check_name(name)
+    with state.lock:
+        return bindings.get(checked) or _bind(checked)  # another thread may have been faster
+
+
+def _bind(name: str) -> BoundAction:
+    pipeline = active()
+    bound = pipeline.bind(name, state.findable)
+    if pipeline is state.active:  # a hook may have reconfigured meanwhile
+        bindings[name] = bound
+    return bound
+
+
+def check_name(name: object) -> str:
+    """Return ``name``; raise :class:`TypeError` or :class:`ValueError` where it can't name an action."""
     if not isinstance(name, str):
         kind = "class" if isinstance(name, type) else "function"
-        what = f"the {kind} {name.__name__}" if callable(name) and hasattr(name, "__name__") else repr(name)
+        what = f"the {kind} {name.__name__}" if callable(name) and hasattr(name, "__name__") else shown(name)
         raise TypeError(
-            f"an action's name must be a string, not {what:.200}. "
+            f"an action's name must be a string, not {what}. "
             'Write: with action_tracking("menu_handler") as tracker: '
             'or, above a function: @action_tracking_decorator("menu_handler")'
         )
     if not name:
         raise ValueError('an action\'s name is empty; write for example action_tracking("menu_handler")')
+    return name
 
 
 class Override:
@@ -88,7 +95,6 @@ class State:
 
 
 state = State()
-bindings = Bindings()
 
 
 def _after_fork_in_child() -> None:

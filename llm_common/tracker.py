@@ -115,7 +115,7 @@ class ActionTracker:
             f"to decorate a function write @action_tracking_decorator({self._action.name!r})"
         )
 
-    if not TYPE_CHECKING:  # type checkers are to refuse it by themselves
+    if not TYPE_CHECKING:  # pragma: no branch - type checkers are to refuse it by themselves
 
         def __aenter__(self) -> NoReturn:
             """Raise :class:`TypeError`: nothing here is awaited, in async code as well."""

@@ -1,6 +1,6 @@
 """The facade: what application code calls."""
 
-from llm_common.dispatch import bindings, check_name
+from llm_common.dispatch import bind, bindings
 from llm_common.tracker import ActionTracker
 
 
@@ -21,9 +21,10 @@ def action_tracking(name: str) -> ActionTracker:
     """
     try:
         action = bindings[name]
-    except TypeError:
-        check_name(name)  # an unhashable name never reaches the bindings' own check
-        raise
+    except (KeyError, TypeError):  # used for the first time, or no name at all
+        action = None
+    if action is None:
+        action = bind(name)
     tracker = action.tracker_class()
     tracker._action = action
     tracker._samples = None

@@ -97,6 +97,7 @@ def test_many_calls_and_blocks_are_all_counted(counts: Counts) -> None:
 
     for _ in range(3 * FOLD_AT):
         call()
+    for _ in range(3 * FOLD_AT):
         with action_tracking("menu_handler"):
             pass
         with action_tracking("menu_handler") as tracker:

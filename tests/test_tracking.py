@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from llm_common import action_tracking, configure, current_action
+from llm_common import action_tracking, action_tracking_decorator, configure, current_action
 from llm_common.contract import Status
 from llm_common.errors import TrackingError
 from llm_common.testing import ActionEvent, record_metrics
@@ -295,6 +295,7 @@ def test_with_noop_everything_works_and_nothing_happens(caplog: pytest.LogCaptur
         tracker.to_fail()
         assert current_action() is NO_ACTION
     tracker.to_fail()
+    assert action_tracking_decorator("menu_handler")(len)([1]) == 1
     assert caplog.records == []
     tracker.size(-1)
     assert "is no size" in caplog.text

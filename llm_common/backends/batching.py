@@ -16,7 +16,15 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
-from llm_common.backends.rendering import PLAIN_BELOW, PreparedFamily, counter_template, go_number, histogram_template
+from llm_common.backends.rendering import (
+    PLAIN_BELOW,
+    PreparedFamily,
+    counter_template,
+    go_number,
+    histogram_template,
+    placeholder,
+    quoted,
+)
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE
 from llm_common.contract import FOLD_AT, Status
 
@@ -34,24 +42,30 @@ class Totals(NamedTuple):
     """``None`` until a size was given, so that the series appears only then."""
 
 
-class Templates(NamedTuple):
-    """The lines of one action on the scrape, with places for the values."""
+class Templates:
+    """The lines of any action of one application on the scrape, with places for the action's name and the values."""
 
-    counts: tuple[str, str, str]
-    """By status, in the order of :class:`Status`."""
-    duration: str
-    size: str
+    def __init__(self, env: str, app: str, bounds: tuple[float, ...]) -> None:
+        name = placeholder(env, app)
+        self.counts = tuple(
+            counter_template(ACTION_COUNT, (name, status.value, env, app)).split(name) for status in Status
+        )
+        """By status, in the order of :class:`Status`."""
+        self.duration = histogram_template(ACTION_DURATION, (name, env, app), bounds).split(name)
+        self.great_duration = histogram_template(ACTION_DURATION, (name, env, app), bounds, "%s").split(name)
+        """For counts that prometheus_client writes with an exponent."""
+        self.size = counter_template(ACTION_SIZE, (name, env, app)).split(name)
 
 
 class ActionSeries:
     """The recorder of one action: all series that share its ``name``, ``env`` and ``app``."""
 
-    __slots__ = ("_cancelled", "_sizes", "_store", "_templates", "error", "labels", "ok", "totals")
+    __slots__ = ("_cancelled", "_sizes", "_store", "error", "labels", "ok", "templates", "totals")
 
     def __init__(self, store: "ActionStore", name: str, env: str, app: str) -> None:
         self._store = store
-        self._templates: Templates | None = None
         self.labels = (name, env, app)
+        self.templates = store.templates(env, app)
         self.ok: list[float] = []
         self.error: list[float] = []
         self._cancelled: list[float] = []
@@ -80,16 +94,6 @@ class ActionSeries:
     def bounds(self) -> tuple[float, ...]:
         """The upper bounds of the duration's buckets, in seconds."""
         return self._store.bounds
-
-    @property
-    def templates(self) -> Templates:
-        """The action's lines on the scrape, made when they are first needed."""
-        if self._templates is None:
-            name, env, app = self.labels
-            ok, error, cancelled = (counter_template(ACTION_COUNT, (name, status.value, env, app)) for status in Status)
-            duration = histogram_template(ACTION_DURATION, self.labels, self.bounds)
-            self._templates = Templates((ok, error, cancelled), duration, counter_template(ACTION_SIZE, self.labels))
-        return self._templates
 
     def fold(self) -> None:
         """Move what the lists hold into :attr:`totals`, unless a fold or a scrape is under way: a later one will."""
@@ -157,6 +161,7 @@ class ActionStore:
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
         self._series: dict[tuple[str, str, str], ActionSeries] = {}
+        self._templates: dict[tuple[str, str], Templates] = {}
         self._lock = RLock()
         self._folding = False
 
@@ -169,6 +174,11 @@ class ActionStore:
         """Return the recorder of an action, always the same for the same labels."""
         key = (name, env, app)
         return self._series.get(key) or self._series.setdefault(key, ActionSeries(self, name, env, app))
+
+    def templates(self, env: str, app: str) -> Templates:
+        """Return the templates that all actions of one application share."""
+        key = (env, app)
+        return self._templates.get(key) or self._templates.setdefault(key, Templates(env, app, self.bounds))
 
     def fold(self, series: ActionSeries) -> None:
         """Fold one series, unless a fold or a scrape is under way: then a later one will."""
@@ -215,26 +225,29 @@ Snapshot = list[tuple[ActionSeries, Totals]]
 
 def _count_text(every: Snapshot) -> Iterator[str]:
     for series, totals in every:
+        name = quoted(series.labels[0])
         for template, ended in zip(series.templates.counts, totals[:3], strict=True):
             if ended:
-                yield template % go_number(ended)
+                yield name.join(template) % go_number(ended)
 
 
 def _duration_text(every: Snapshot) -> Iterator[str]:
     for series, totals in every:
         cumulative = (*accumulate(totals.buckets),)
         count = cumulative[-1]
+        name = quoted(series.labels[0])
         if count >= PLAIN_BELOW:
-            template = histogram_template(ACTION_DURATION, series.labels, series.bounds, "%s")
-            yield template % (*map(go_number, (*cumulative, count, totals.seconds)),)
+            yield name.join(series.templates.great_duration) % (
+                *map(go_number, (*cumulative, count, totals.seconds)),
+            )
         elif count:
-            yield series.templates.duration % (*cumulative, count, go_number(totals.seconds))
+            yield name.join(series.templates.duration) % (*cumulative, count, go_number(totals.seconds))
 
 
 def _size_text(every: Snapshot) -> Iterator[str]:
     for series, totals in every:
         if totals.size is not None:
-            yield series.templates.size % go_number(totals.size)
+            yield quoted(series.labels[0]).join(series.templates.size) % go_number(totals.size)
 
 
 def _count_samples(every: Snapshot) -> list[Sample]:

@@ -103,7 +103,7 @@ def _new_store(bounds: tuple[float, ...]) -> Store:
             "create it, empty, before the processes start"
         )
     if not _shared:
-        _shared.append(MultiprocessActionStore(bounds))
+        _shared.append(MultiprocessActionStore(bounds, directory))
     return _shared[0]
 
 

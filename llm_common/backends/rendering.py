@@ -70,15 +70,23 @@ def header(metric: Metric, form: Format) -> str:
     return generate_openmetrics(empty).removesuffix(EOF).decode()  # type: ignore[no-untyped-call, no-any-return]
 
 
-def escaped(label: str) -> str:
-    """Return a label's value as it stands between the quotes."""
-    return label.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def quoted(label: str) -> str:
+    """Return a label's value as it stands between the quotes of a template."""
+    return label.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"").replace("%", "%%")
+
+
+def placeholder(*others: str) -> str:
+    """Return a label's value to split a template at: one that occurs in none of the ``others``."""
+    found = "<>"
+    while any(found in other for other in others):
+        found = f"<{found}>"
+    return found
 
 
 def labelled(names: Sequence[str], values: Sequence[str]) -> str:
     """Return the labels of a series in braces, sorted by name as prometheus_client does, for use in a template."""
     pairs = sorted(zip(names, values, strict=True))
-    return "{" + ",".join(f'{name}="{escaped(value)}"' for name, value in pairs).replace("%", "%%") + "}"
+    return "{" + ",".join(f'{name}="{quoted(value)}"' for name, value in pairs) + "}"
 
 
 def counter_template(metric: Metric, values: Sequence[str]) -> str:

@@ -1,0 +1,163 @@
+"""What an application would write without the facade, and the facade itself in each of its forms."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from time import perf_counter
+from types import TracebackType
+from typing import Any
+
+from aioprometheus import Counter as AioCounter
+from aioprometheus import Histogram as AioHistogram
+from aioprometheus import Registry as AioRegistry
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from benchmarks.measure import Case
+from llm_common import action_tracking, action_tracking_decorator, configure
+from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.prometheus import PrometheusBackend
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_DURATION_BUCKETS
+
+LABELS = {"name": "menu_handler", "env": "dev", "app": "bench"}
+
+
+class Metrics:
+    """The two metrics of an action as prometheus_client has them, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.count = Counter(ACTION_COUNT.family, "count", ACTION_COUNT.labels, registry=self.registry)
+        self.duration = Histogram(
+            ACTION_DURATION.name,
+            "duration",
+            ACTION_DURATION.labels,
+            registry=self.registry,
+            buckets=ACTION_DURATION_BUCKETS,
+        )
+
+    def children(self, name: str = "menu_handler") -> tuple[Counter, Histogram]:
+        """Return the children to cache for one action."""
+        return self.count.labels(name, "ok", "dev", "bench"), self.duration.labels(name, "dev", "bench")
+
+
+class TwoClocks:
+    """The floor in Python: a context manager that knows its name and how long its block took."""
+
+    __slots__ = ("name", "seconds", "started")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __enter__(self) -> "TwoClocks":
+        self.started = perf_counter()
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.seconds = perf_counter() - self.started
+
+
+def hand_written() -> dict[str, Case]:
+    """Return the ways to count and time an action without the facade, and the bare floor."""
+    count, duration = Metrics().children()
+    again = Metrics()
+    meter = MeterProvider(metric_readers=[InMemoryMetricReader()]).get_meter("bench")
+    otel_count, otel_duration = meter.create_counter("count"), meter.create_histogram("duration")
+    aio = AioRegistry()
+    aio_count = AioCounter("count", "count", registry=aio)
+    aio_duration = AioHistogram("duration", "duration", registry=aio)
+    names: dict[str, Any] = {
+        **globals(),
+        "count": count,
+        "duration": duration,
+        "again": again,
+        "otel_count": otel_count,
+        "otel_duration": otel_duration,
+        "aio_count": aio_count,
+        "aio_duration": aio_duration,
+        "labels": {**LABELS, "status": "ok"},
+    }
+    return {
+        "prometheus_client, cached children": Case("count.inc(); duration.observe(0.002)", names),
+        "the same with two clocks": Case(
+            "started = perf_counter(); count.inc(); duration.observe(perf_counter() - started)", names
+        ),
+        "the same with labels() each time": Case(
+            "again.count.labels('menu_handler', 'ok', 'dev', 'bench').inc(); "
+            "again.duration.labels('menu_handler', 'dev', 'bench').observe(0.002)",
+            names,
+            number=500,
+        ),
+        "OpenTelemetry SDK": Case("otel_count.add(1, labels); otel_duration.record(0.002, LABELS)", names, number=500),
+        "aioprometheus": Case("aio_count.inc(labels); aio_duration.observe(LABELS, 0.002)", names, number=500),
+        "two clocks alone": Case("with TwoClocks('menu_handler'): pass", names),
+    }
+
+
+@action_tracking_decorator("menu_handler")
+def decorated() -> None:
+    """Do nothing, tracked."""
+
+
+@action_tracking_decorator("menu_handler")
+async def decorated_coroutine() -> None:
+    """Do nothing, tracked."""
+
+
+async def plain_coroutine() -> None:
+    """Do nothing."""
+
+
+def drive(coroutine: Any) -> None:
+    """Run a coroutine that awaits nothing, without an event loop."""
+    try:
+        coroutine.send(None)
+    except StopIteration:
+        pass
+
+
+def facade(prefix: str, configured: Callable[[], object]) -> dict[str, Case]:
+    """Return the forms of the facade, with ``configured`` called before each burst."""
+    names = globals()
+    return {
+        f"{prefix}context manager": Case("with action_tracking('menu_handler'): pass", names, configured),
+        f"{prefix}decorator": Case("decorated()", names, configured),
+        f"{prefix}decorator, async": Case("drive(decorated_coroutine())", names, configured),
+    }
+
+
+def backends() -> dict[str, Callable[[], object]]:
+    """Return, by name, what configures the facade for each backend."""
+    prometheus, memory = PrometheusBackend(CollectorRegistry()), MemoryBackend(limit=1000)
+    return {
+        "prometheus": lambda: configure(app="bench", backends=[prometheus]),
+        "memory": lambda: configure(app="bench", backends=[memory]),
+        "noop": lambda: configure(app="bench", backends=["noop"]),
+        "prometheus and memory": lambda: configure(app="bench", backends=[prometheus, memory]),
+    }
+
+
+def in_threads(threads: int, function: Callable[[int], None], number: int) -> float:
+    """Return how many seconds ``threads`` threads take that each call ``function(number)``."""
+    barrier = threading.Barrier(threads + 1)
+
+    def run() -> None:
+        barrier.wait()
+        function(number)
+
+    workers = [threading.Thread(target=run) for _ in range(threads)]
+    for worker in workers:
+        worker.start()
+    barrier.wait()
+    started = perf_counter()
+    for worker in workers:
+        worker.join()
+    return perf_counter() - started
+
+
+def run_async(coroutine: Any) -> Any:
+    """Return the result of ``coroutine`` in a fresh event loop."""
+    return asyncio.run(coroutine)
