@@ -1,11 +1,11 @@
 """What an application would write without the facade, and the facade itself in each of its forms."""
 
-import asyncio
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from time import perf_counter
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 from aioprometheus import Counter as AioCounter
 from aioprometheus import Histogram as AioHistogram
@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from benchmarks.measure import Case
-from llm_common import action_tracking, action_tracking_decorator, configure
+from llm_common import action_tracking_decorator, configure
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_DURATION_BUCKETS
@@ -50,7 +50,7 @@ class TwoClocks:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def __enter__(self) -> "TwoClocks":
+    def __enter__(self) -> Self:
         self.started = perf_counter()
         return self
 
@@ -113,10 +113,8 @@ async def plain_coroutine() -> None:
 
 def drive(coroutine: Any) -> None:
     """Run a coroutine that awaits nothing, without an event loop."""
-    try:
+    with suppress(StopIteration):
         coroutine.send(None)
-    except StopIteration:
-        pass
 
 
 def facade(prefix: str, configured: Callable[[], object]) -> dict[str, Case]:
@@ -156,8 +154,3 @@ def in_threads(threads: int, function: Callable[[int], None], number: int) -> fl
     for worker in workers:
         worker.join()
     return perf_counter() - started
-
-
-def run_async(coroutine: Any) -> Any:
-    """Return the result of ``coroutine`` in a fresh event loop."""
-    return asyncio.run(coroutine)

@@ -1,4 +1,4 @@
-"""The rows of the table: each measures one thing, names what it is compared with, and has a bar where one is promised."""
+"""The rows of the table: each measures one thing against another, with a bar where something is promised."""
 
 import asyncio
 import gc
@@ -85,7 +85,9 @@ def findable(rounds: int) -> Iterator[Row]:
     dispatch.make_trackers_findable()
     prometheus = backends()["prometheus"]
     every = {**hand_written(), **facade("with current_action() in use: ", prometheus)}
-    timings = alternate({name: case for name, case in every.items() if name in {HAND, FLOOR} or "in use" in name}, rounds)
+    timings = alternate(
+        {name: case for name, case in every.items() if name in {HAND, FLOOR} or "in use" in name}, rounds
+    )
     for form in ("context manager", "decorator"):
         yield against(timings, f"with current_action() in use: {form}", HAND)
     yield against(timings, "with current_action() in use: context manager", FLOOR)
@@ -132,7 +134,9 @@ def several_threads(rounds: int, actions: int) -> Iterator[Row]:
 
     for threads in (1, 8):
         each = 20_000 // threads
-        ratios = [in_threads(threads, tracked, each) / in_threads(threads, by_hand, each) for _ in range(max(5, rounds))]
+        ratios = [
+            in_threads(threads, tracked, each) / in_threads(threads, by_hand, each) for _ in range(max(5, rounds))
+        ]
         yield Row(f"prometheus: context manager, {threads} thread(s)", HAND, median(ratios))
 
     registry = CollectorRegistry()

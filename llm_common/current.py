@@ -28,7 +28,7 @@ def adopt_running() -> None:
     while frame.f_back is not None:
         frame = frame.f_back
         for value in frame.f_locals.values():
-            if issubclass(type(value), ActionTracker) and value is not NO_ACTION and value._samples is not None:
+            if issubclass(type(value), ActionTracker) and value is not NO_ACTION and value._running:
                 found[id(value)] = value
     outer = get_current()
     for tracker in sorted(found.values(), key=lambda one: one._started):  # blocks of one stack are nested

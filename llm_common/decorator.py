@@ -5,7 +5,9 @@ configured yet. Generators are the one kind whose body runs in steps, between wh
 wrappers make the tracker current for the length of a step only.
 """
 
+import copy
 import inspect
+import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import cached_property, partial, partialmethod, wraps
@@ -52,7 +54,10 @@ def tracked(name: str, target: Any) -> Any:
     if isinstance(target, staticmethod | classmethod):
         return type(target)(tracked(name, target.__func__))
     if type(target) is partial:
-        rebuilt = partial(tracked_callable(name, target.func), *target.args, **target.keywords)
+        function = target.func
+        # A class may stand here, since what is tracked is a call that constructs.
+        inner = function_wrapper(name, function) if isinstance(function, type) else tracked(name, function)
+        rebuilt = partial(inner, *target.args, **target.keywords)
         rebuilt.__dict__.update(target.__dict__)
         return rebuilt
     if isinstance(target, partialmethod):
@@ -73,19 +78,17 @@ def tracked(name: str, target: Any) -> Any:
 
 def tracked_callable(name: str, target: Any) -> Any:
     """Return a function that tracks ``target``, or a proxy where ``target`` is an object with more than a call."""
-    if isinstance(target, types.FunctionType):
+    if issubclass(type(target), types.FunctionType):  # isinstance() would believe a mock that poses as one
         return wrapper_of(name, target, target)
-    if isinstance(target, type):  # below a partial alone: a call that constructs
-        return wrapper_of(name, target, type.__call__)
     proxy = BoundCallableProxy if hasattr(type(target), "__get__") else CallableProxy
-    return proxy(target, wrapper_of(name, target, type(target).__call__))
+    return proxy(name, target, wrapper_of(name, target, target.__call__))
 
 
 def wrapper_of(name: str, target: Any, body: Any) -> Any:
     """Return the wrapper for ``target`` whose kind, in the eyes of :mod:`inspect`, is that of ``body``."""
     if inspect.isasyncgenfunction(body):
         return async_generator_wrapper(name, target)
-    if inspect.iscoroutinefunction(body) or inspect.iscoroutinefunction(target):
+    if inspect.iscoroutinefunction(body) or is_marked_coroutine(target):
         return coroutine_wrapper(name, target)
     if inspect.isgeneratorfunction(body):
         wrapper = generator_wrapper(name, target)
@@ -95,9 +98,24 @@ def wrapper_of(name: str, target: Any, body: Any) -> Any:
     return function_wrapper(name, target)
 
 
+def is_marked_coroutine(target: Any) -> bool:
+    """Return whether an object was marked as coroutine function, as :func:`inspect.markcoroutinefunction` does."""
+    try:
+        return inspect.iscoroutinefunction(target)
+    except TypeError:  # a mock that poses as a function has no code to look at
+        return False
+
+
 def like(target: Callable[..., Any]) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Return :func:`functools.wraps` for ``target``; only a function's attributes are copied, not an object's state."""
-    return wraps(target, updated=("__dict__",) if isinstance(target, types.FunctionType) else ())
+    """Return what gives a wrapper the name, docstring and signature of ``target``.
+
+    An object's wrapper gets the signature alone: it is seen only through a proxy, which has the rest.
+    """
+    if issubclass(type(target), types.FunctionType):
+        return wraps(target)
+    if isinstance(target, type):
+        return wraps(target, updated=())
+    return wraps(target, assigned=(), updated=())
 
 
 def function_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
@@ -132,28 +150,29 @@ def generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
             step = tracker._step()
             generator = target(*args, **kwargs)
             resume: Callable[[Any], Any] = generator.send
-            value: Any = None
+            # What passes through is kept in no variable, which would keep it alive until the next step.
+            passing: list[Any] = [None]
             while True:
                 try:
                     with step:
-                        item = resume(value)
+                        passing.append(resume(passing.pop()))
                 except StopIteration as stop:
                     return stop.value
                 try:
-                    value = yield item
+                    passing.append((yield passing.pop()))
                     resume = generator.send
-                except GeneratorExit:
-                    with step:
-                        generator.close()
-                    raise
                 except BaseException as thrown:
-                    value, resume = thrown, generator.throw
+                    passing.append(thrown)
+                    resume = generator.throw
 
     return wrapper
 
 
 def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
-    """Wrap an async generator function, passing on ``asend``, ``athrow`` and ``aclose``."""
+    """Wrap an async generator function, passing on ``asend``, ``athrow`` and ``aclose``.
+
+    It repeats the steps of :func:`generator_wrapper` with ``await`` in them: Python has no way to write both at once.
+    """
 
     @like(target)
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
@@ -162,34 +181,45 @@ def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[.
             set_current(before)
             step = tracker._step()
             generator = target(*args, **kwargs)
-            resume: Callable[[Any], Any] = generator.asend
-            value: Any = None
+            resume: Callable[[Any], Any] = partial(first_step, generator)
+            passing: list[Any] = [None]
             while True:
                 try:
                     with step:
-                        item = await resume(value)
+                        passing.append(await resume(passing.pop()))
                 except StopAsyncIteration:
                     return
                 try:
-                    value = yield item
+                    passing.append((yield passing.pop()))
                     resume = generator.asend
-                except GeneratorExit:
-                    with step:
-                        await generator.aclose()
-                    raise
                 except BaseException as thrown:
-                    value, resume = thrown, generator.athrow
+                    passing.append(thrown)
+                    resume = generator.athrow
 
     return wrapper
+
+
+def first_step(generator: AsyncGenerator[Any, Any], value: Any) -> Any:
+    """Return the first step of an async generator without telling the event loop of it.
+
+    A loop closes every generator that it knows when it ends. It knows the wrapper, which closes this one.
+    """
+    hooks = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(None, None)
+    try:
+        return generator.asend(value)
+    finally:
+        sys.set_asyncgen_hooks(*hooks)
 
 
 class CallableProxy:
     """Stands for a callable object: the call is tracked, everything else is the object's own."""
 
-    __slots__ = ("__wrapped__", "_tracked")
+    __slots__ = ("__weakref__", "__wrapped__", "_name", "_tracked")
 
-    def __init__(self, wrapped: Any, wrapper: Callable[..., Any]) -> None:
+    def __init__(self, name: str, wrapped: Any, wrapper: Callable[..., Any]) -> None:
         object.__setattr__(self, "__wrapped__", wrapped)
+        object.__setattr__(self, "_name", name)
         object.__setattr__(self, "_tracked", wrapper)
 
     @property
@@ -220,6 +250,27 @@ class CallableProxy:
     def __repr__(self) -> str:
         return repr(self.__wrapped__)
 
+    def __eq__(self, other: object) -> bool:
+        return bool(self.__wrapped__ == (other.__wrapped__ if type(other) is type(self) else other))
+
+    def __hash__(self) -> int:
+        return hash(self.__wrapped__)
+
+    def __bool__(self) -> bool:
+        return bool(self.__wrapped__)
+
+    def __copy__(self) -> Any:
+        return tracked(self._name, copy.copy(self.__wrapped__))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        return tracked(self._name, copy.deepcopy(self.__wrapped__, memo))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return tracked, (self._name, self.__wrapped__)
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        return self.__reduce__()
+
 
 class BoundCallableProxy(CallableProxy):
     """A :class:`CallableProxy` for an object that binds to instances as functions do, such as one of ``lru_cache``."""
@@ -227,4 +278,9 @@ class BoundCallableProxy(CallableProxy):
     __slots__ = ()
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else types.MethodType(self, instance)
+        bound = self.__wrapped__.__get__(instance, owner)
+        if bound is self.__wrapped__:
+            return self
+        if type(bound) is types.MethodType and bound.__func__ is self.__wrapped__:
+            return types.MethodType(self, bound.__self__)
+        return tracked(self._name, bound) if callable(bound) else bound

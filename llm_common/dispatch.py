@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import RLock
+from threading import RLock, get_ident
 from typing import Any
 
 from llm_common.errors import LLMCommonError
@@ -35,15 +35,11 @@ def bind(name: object) -> BoundAction:
     Raises :class:`TypeError` or :class:`ValueError` where ``name`` can't name an action.
     """
     checked = check_name(name)
+    pipeline, findable = active(), state.findable
+    bound = pipeline.bind(checked, findable)
     with state.lock:
-        return bindings.get(checked) or _bind(checked)  # another thread may have been faster
-
-
-def _bind(name: str) -> BoundAction:
-    pipeline = active()
-    bound = pipeline.bind(name, state.findable)
-    if pipeline is state.active:  # a hook may have reconfigured meanwhile
-        bindings[name] = bound
+        if pipeline is state.active and findable is state.findable:  # else something changed meanwhile
+            bound = bindings.setdefault(checked, bound)
     return bound
 
 
@@ -82,14 +78,23 @@ class Override:
 
 
 class State:
-    """The one mutable global: the configured pipeline, what overrides it, and which is active."""
+    """The one mutable global: the configured pipeline, what overrides it, and which is active.
+
+    Two locks, so that no plugin and no log handler is ever called under one that tracking takes: such code may wait for
+    another thread, and that thread may be tracking.
+    """
 
     def __init__(self) -> None:
         self.lock = RLock()
+        """Guards the fields and the bindings; held for a few statements."""
+        self.changing = RLock()
+        """Held by whoever changes the configuration, plugins being called meanwhile. Tracking never takes it."""
         self.base: Pipeline | None = None
-        self.overrides: list[Override] = []
+        self.overrides: tuple[Override, ...] = ()
         self.active: Pipeline | None = None
         self.stopped: Pipeline | None = None
+        self.beginning: set[int] = set()
+        """The threads in which the first use is under way."""
         self.exit_registered = False
         self.findable = False
 
@@ -98,7 +103,8 @@ state = State()
 
 
 def _after_fork_in_child() -> None:
-    state.lock = RLock()  # the thread that held it in the parent does not exist here
+    state.lock, state.changing = RLock(), RLock()  # the thread that held them in the parent does not exist here
+    state.beginning.clear()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
@@ -111,26 +117,46 @@ def active() -> Pipeline:
     A fault found here, because nobody called ``configure()``, is logged once as an error and leaves the application
     without metrics; in strict mode it raises.
     """
-    pipeline = state.active
-    if pipeline is None:
-        with state.lock:
-            pipeline = state.active or _first_use()
-    return pipeline
+    return state.active or _first_use()
 
 
 def _first_use() -> Pipeline:
+    thread = get_ident()
+    if thread in state.beginning:  # a plugin that is being loaded tracks something itself
+        return nothing_recorded()
+    state.beginning.add(thread)
+    try:
+        pipeline, complaint = _from_environment()
+        with state.lock:
+            if state.active is None:
+                state.base = state.active = pipeline
+            chosen = state.active
+    finally:
+        state.beginning.discard(thread)
+    if chosen is not pipeline:  # another thread was faster
+        pipeline.shutdown(SHUTDOWN_TIMEOUT, chosen.objects())
+    elif complaint:
+        with suppress(Exception):  # a broken log handler must not reach the application
+            unforeseen = None if isinstance(complaint, LLMCommonError) else complaint
+            logger.error("llm_common: %s No metrics are recorded until this is mended.", complaint, exc_info=unforeseen)
+    _flush_at_exit()
+    return chosen
+
+
+def _from_environment() -> tuple[Pipeline, Exception | None]:
     settings: Settings | None = None
     try:
         settings = read_settings({})
-        pipeline = Pipeline(settings)
+        return Pipeline(settings), None
     except Exception as problem:
         if settings.strict if settings else wants_strict(os.environ):
             raise
-        unforeseen = None if isinstance(problem, LLMCommonError) else problem
-        logger.error("llm_common: %s No metrics are recorded until this is mended.", problem, exc_info=unforeseen)
-        pipeline = Pipeline(Settings(app="unknown", backends=("noop",)))
-    _activate(pipeline)
-    return pipeline
+        return nothing_recorded(), problem
+
+
+def nothing_recorded(settings: Settings | None = None) -> Pipeline:
+    """Return a pipeline that records nothing."""
+    return Pipeline(replace(settings or Settings(app="unknown"), backends=("noop",), plugins=()))
 
 
 def read_settings(overrides: Mapping[str, object]) -> Settings:
@@ -169,18 +195,18 @@ def configure(
     Raises :class:`~llm_common.errors.ConfigurationError` for a value that can't be read or a backend that doesn't
     exist, and :class:`~llm_common.errors.PluginError` for one that can't be loaded; what was in force then stays.
     """
-    settings = read_settings(
-        {
-            "app": app,
-            "env": env,
-            "backends": backends,
-            "plugins": plugins,
-            "strict": strict,
-            "action_duration_buckets": action_duration_buckets,
-        }
-    )
-    with state.lock:
-        _activate(Pipeline(settings))
+    overrides = {
+        "app": app,
+        "env": env,
+        "backends": backends,
+        "plugins": plugins,
+        "strict": strict,
+        "action_duration_buckets": action_duration_buckets,
+    }
+    with state.changing:
+        settings = read_settings(overrides)
+        _put_in_force(Pipeline(settings), state.overrides)
+        state.stopped = None
     return settings
 
 
@@ -190,11 +216,10 @@ def shutdown(timeout: float = SHUTDOWN_TIMEOUT) -> None:
     What was recorded can still be scraped. ``configure()`` starts anew. Called without effect on the recording when the
     interpreter exits.
     """
-    with state.lock:
-        previous = state.base
-        settings = previous.settings if previous else Settings(app="unknown")
-        _activate(Pipeline(replace(settings, backends=("noop",), plugins=())), timeout)
-        state.stopped = previous
+    with state.changing:
+        stopped = state.stopped or state.base
+        _put_in_force(nothing_recorded(stopped.settings if stopped else None), state.overrides, timeout)
+        state.stopped = stopped
 
 
 def backends_to_show() -> list[object]:
@@ -203,21 +228,18 @@ def backends_to_show() -> list[object]:
     return [*active().backends.values(), *stopped]
 
 
-def _activate(base: Pipeline, timeout: float = SHUTDOWN_TIMEOUT) -> None:
-    """Make ``base`` the configured pipeline, and its override the active one. The lock is held."""
+def _put_in_force(base: Pipeline | None, overrides: tuple[Override, ...], timeout: float = SHUTDOWN_TIMEOUT) -> None:
+    """Make ``base`` the configured pipeline, under ``overrides``.
+
+    Whatever was in force before and no longer is gets shut down. The lock ``changing`` is held.
+    """
     before = _in_force()
-    state.base, state.stopped = base, None
-    _refresh()
+    pipeline = overrides[-1].follow(base) if overrides else base
+    with state.lock:
+        state.base, state.overrides, state.active = base, overrides, pipeline
+        bindings.clear()
     _retire(before, timeout)
-    if not state.exit_registered:
-        state.exit_registered = True
-        atexit.register(_at_exit)
-
-
-def _refresh() -> None:
-    """Make the pipeline active that follows from the base and the latest override. The lock is held."""
-    state.active = state.overrides[-1].follow(state.base) if state.overrides else state.base
-    bindings.clear()
+    _flush_at_exit()
 
 
 def _in_force() -> set[Pipeline]:
@@ -226,11 +248,16 @@ def _in_force() -> set[Pipeline]:
 
 
 def _retire(before: set[Pipeline], timeout: float = SHUTDOWN_TIMEOUT) -> None:
-    """Shut down what was in force ``before`` and no longer is. The lock is held."""
     after = _in_force()
     kept = [plugin for pipeline in after for plugin in pipeline.objects()]
     for pipeline in before - after:
         pipeline.shutdown(timeout, kept)
+
+
+def _flush_at_exit() -> None:
+    if not state.exit_registered:
+        state.exit_registered = True
+        atexit.register(_at_exit)
 
 
 def _at_exit() -> None:
@@ -253,18 +280,14 @@ def override(**changes: Any) -> Iterator[Pipeline]:
     when ``configure()`` is called inside the block. Overrides nest: the latest that is still in force counts.
     """
     entered = Override(changes)
-    with state.lock:
+    with state.changing:
         pipeline = entered.follow(state.base)
-        state.overrides.append(entered)
-        _refresh()
+        _put_in_force(state.base, (*state.overrides, entered))
     try:
         yield pipeline
     finally:
-        with state.lock:
-            before = _in_force()
-            state.overrides.remove(entered)
-            _refresh()
-            _retire(before)
+        with state.changing:
+            _put_in_force(state.base, tuple(one for one in state.overrides if one is not entered))
 
 
 @contextmanager
@@ -273,15 +296,16 @@ def unconfigured() -> Iterator[None]:
 
     For tests of configuration itself: inside, ``configure()`` or the first use start from nothing.
     """
-    with state.lock:
+    with state.changing, state.lock:
         kept = state.base, state.overrides, state.active, state.stopped
-        state.base, state.overrides, state.active, state.stopped = None, [], None, None
+        state.base, state.overrides, state.active, state.stopped = None, (), None, None
         bindings.clear()
     try:
         yield
     finally:
-        with state.lock:
+        with state.changing:
             inside = _in_force()
-            state.base, state.overrides, state.active, state.stopped = kept
-            bindings.clear()
+            with state.lock:
+                state.base, state.overrides, state.active, state.stopped = kept
+                bindings.clear()
             _retire(inside)

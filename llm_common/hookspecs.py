@@ -29,11 +29,13 @@ def llm_common_create_backend(name: str, settings: "Settings") -> object | None:
 
 
 @hookspec(firstresult=True)
-def llm_common_bind_action(name: str) -> ActionRecorder | ActionEventRecorder | None:
+def llm_common_bind_action(name: str, settings: "Settings") -> ActionRecorder | ActionEventRecorder | None:
     """Return the recorder for the action ``name``, or ``None`` to leave the action unrecorded.
 
-    Called once for each pair of backend and action name, when the action is first used; again after the configuration
-    changed. ``name`` is valid Unicode without surrogates. A wrapper around it can filter or decorate recorders.
+    Called for each pair of backend and action name when the action is first used: once, or once in each of several
+    threads that do so at the same moment. Called again after the configuration changed. ``name`` is valid Unicode
+    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can filter or
+    decorate recorders.
     """
 
 

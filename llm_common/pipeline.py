@@ -8,6 +8,7 @@ nobody, while wrappers (filters, limits) still apply to every backend.
 import inspect
 import logging
 import math
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from threading import RLock
@@ -46,7 +47,7 @@ class BoundAction:
         self.tracker_class: type[ActionTracker]
         if not pipeline.records:
             self.tracker_class = SilentTracker
-        elif len(recorders) == 1 and hasattr(recorders[0][1], "fold"):
+        elif len(recorders) == 1 and takes_samples(recorders[0][1]):
             self.tracker_class = FindableSampledTracker if findable else SampledTracker
             backend, recorder = recorders[0]
             self.folder = (backend, recorder.fold)
@@ -122,6 +123,27 @@ size_lock = RLock()
 ``__del__`` that runs meanwhile may be tracked too."""
 
 
+def _after_fork_in_child() -> None:
+    global size_lock
+    size_lock = RLock()  # the thread that held it in the parent does not exist here
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def takes_samples(recorder: object) -> bool:
+    """Return whether ``recorder`` is a :class:`~llm_common.contract.SamplingActionRecorder`, by its own class.
+
+    An object that merely passes attributes on to one, as a filter's recorder may, wants its own methods called.
+    """
+    return (
+        hasattr(type(recorder), "fold")
+        and isinstance(getattr(recorder, "ok", None), list)
+        and isinstance(getattr(recorder, "error", None), list)
+    )
+
+
 def as_size(amount: object) -> float | None:
     """Return ``amount`` as a finite number that isn't negative, or ``None`` where it is none."""
     try:
@@ -190,10 +212,17 @@ class Pipeline:
         for item in settings.backends:
             self._add_backend(item)
         self._check_hooks()
-        self.records = any(
-            not impl.wrapper and not impl.hookwrapper
+        binding = [
+            impl
             for impl in self.manager.hook.llm_common_bind_action.get_hookimpls()
-        )
+            if not impl.wrapper and not impl.hookwrapper
+        ]
+        for impl in binding:
+            if impl.plugin not in self._backends.values():
+                raise PluginError(
+                    f"the {impl.plugin!r} records actions, so it is a backend: give it in backends=, not in plugins="
+                )
+        self.records = bool(binding)
         """Whether any backend records actions; false where ``noop`` is the only one."""
         self._binders = {
             name: self.manager.subset_hook_caller(
@@ -214,6 +243,8 @@ class Pipeline:
         return {name: backend.wrapped for name, backend in self._backends.items()}
 
     def _register(self, plugin: object, described: str) -> HookObject:
+        if any(plugin is known for known in self.objects()):
+            raise PluginError(f"the {described} is given twice; give each object once, in backends= or in plugins=")
         wrapped = HookObject(plugin, described)
         try:
             self.manager.register(wrapped, name=f"{described} #{len(self.manager.get_plugins())}")
@@ -246,7 +277,8 @@ class Pipeline:
                 f"the backend {item!r} ({source}) can't be created: "
                 f"llm_common_create_backend(name={item!r}) of {provider.wrapped!r} returned None"
             )
-        self._backends[item] = self._register(backend, f"backend {item!r}")
+        same = backend is provider.wrapped  # an object that creates itself
+        self._backends[item] = provider if same else self._register(backend, f"backend {item!r}")
 
     def _check_hooks(self) -> None:
         try:
@@ -265,8 +297,9 @@ class Pipeline:
         faults: list[Exception] | None = None
         for backend, binder in self._binders.items():
             try:
-                recorder = binder(name=label)
-                if recorder is not None:
+                recorder = binder(name=label, settings=self.settings)
+                # Two backends on one registry have the same recorder, which must count once.
+                if recorder is not None and not any(recorder is other for _, other in recorders):
                     recorders.append((backend, checked_recorder(recorder)))
             except Exception as fault:
                 faults = self.report_fault(backend, "llm_common_bind_action", fault, faults)
@@ -293,9 +326,13 @@ class Pipeline:
 
         Returns ``faults`` with this one added, for strict mode.
         """
+        try:
+            words = f"{type(fault).__name__}: {fault}"
+        except Exception:
+            words = f"{type(fault).__name__}, which can't be shown"
         self.log_once(
             (backend, operation),
-            f"{backend}: {operation} raised {type(fault).__name__}: {fault}; "
+            f"{backend}: {operation} raised {words}; "
             "the application is not affected, these measurements of this backend are lost",
             fault,
         )

@@ -16,6 +16,9 @@ from llm_common.contract import FOLD_AT, Status
 
 OK, ERROR = Status.OK, Status.ERROR
 
+ENDED: list[float] = []
+"""What an ended tracker holds in place of its action's list; nothing is ever put into it."""
+
 
 class Action(Protocol):
     """What a tracker reports to: one action name as the backends bound it."""
@@ -54,7 +57,7 @@ class ActionTracker:
     _outer: "ActionTracker"
     """The tracker that was current when the block began, where trackers can be found."""
     _samples: list[float] | None
-    """``action.ok`` or ``action.error`` while the block runs, ``None`` before and after."""
+    """``None`` before the block, ``action.ok`` or ``action.error`` while it runs, :data:`ENDED` after it."""
     _size: float | None
     _started: float
 
@@ -72,7 +75,7 @@ class ActionTracker:
         seconds = perf_counter() - self._started
         action = self._action
         status = OK if self._samples is action.ok else ERROR
-        self._samples = None
+        self._samples = ENDED
         action.finished(self, status, seconds, exception)
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
@@ -84,6 +87,10 @@ class ActionTracker:
         """Return what makes this tracker the current one for one step of a generator, to be entered for each."""
         return nullcontext()
 
+    @property
+    def _running(self) -> bool:
+        return self._samples is not None and self._samples is not ENDED
+
     def size(self, amount: float) -> None:
         """Add ``amount`` to ``genapp_action_size_total``, at once, in whatever unit the caller chose (rows, bytes, …).
 
@@ -91,7 +98,7 @@ class ActionTracker:
         is left out and logged once, and so is any outside of the block; in strict mode both raise
         :class:`~llm_common.errors.TrackingError`.
         """
-        if self._samples is None:
+        if not self._running:
             self._action.misused("size", "size() was called outside the block, where it belongs to no action")
         else:
             self._action.sized(self, amount)
@@ -102,7 +109,7 @@ class ActionTracker:
         ``error_name`` appears in recorded events and never in a label. After the end of the block it is too late: that
         is logged once; in strict mode it raises :class:`~llm_common.errors.TrackingError`.
         """
-        if self._samples is None:
+        if not self._running:
             self._action.misused("to_fail", "to_fail() was called outside the block, where it can't change the status")
         else:
             self._samples = self._action.error
@@ -125,14 +132,14 @@ class ActionTracker:
         __aexit__ = __aenter__
 
     def __repr__(self) -> str:
-        return f"<ActionTracker {self._action.name!r} {'not running' if self._samples is None else 'running'}>"
+        return f"<ActionTracker {self._action.name!r} {'running' if self._running else 'not running'}>"
 
 
 def raise_in_use(tracker: ActionTracker) -> NoReturn:
-    """Raise :class:`RuntimeError`: a tracker was entered that runs already."""
+    """Raise :class:`RuntimeError`: a tracker was entered a second time."""
     name = tracker._action.name
     raise RuntimeError(
-        f"this tracker of the action {name!r} is in use already; "
+        f"this tracker of the action {name!r} is in use already or was used before; "
         f"begin each block with its own: with action_tracking({name!r}) as tracker:"
     )
 
@@ -154,7 +161,7 @@ class SampledTracker(ActionTracker):
     ) -> None:
         seconds = perf_counter() - self._started
         samples = self._samples
-        self._samples = None
+        self._samples = ENDED
         if exc_type is None:
             samples.append(seconds)  # type: ignore[union-attr] # a block that ends was entered
             if len(samples) >= FOLD_AT:  # type: ignore[arg-type]
@@ -174,7 +181,7 @@ class SampledTracker(ActionTracker):
             raise
         seconds = perf_counter() - self._started
         samples = self._samples
-        self._samples = None
+        self._samples = ENDED
         samples.append(seconds)
         if len(samples) >= FOLD_AT:
             action.fold()
@@ -190,9 +197,9 @@ class Findable(ActionTracker):
         if self._samples is not None:
             raise_in_use(self)
         outer = get_current()
-        if outer._samples is None:
+        if outer._samples is ENDED:
             outer = nearest_running(outer._outer)
-        elif outer._outer._samples is None:
+        elif outer._outer._samples is ENDED:
             outer._outer = nearest_running(outer._outer)  # keeps no chain of ended trackers alive
         self._outer = outer
         self._samples = self._action.ok
@@ -222,18 +229,22 @@ class FindableSampledTracker(Findable, SampledTracker):
 
 
 class Step:
-    """Makes a generator's tracker current for the length of one step; used again for each step."""
+    """Makes a generator's tracker current for the length of one step; used again for each step.
 
-    __slots__ = ("_before", "_tracker")
+    What is current at the end of a step, such as an action that the body has begun, is so again in the next one.
+    """
+
+    __slots__ = ("_before", "_inside")
 
     def __init__(self, tracker: ActionTracker) -> None:
-        self._tracker = tracker
+        self._inside = tracker
 
     def __enter__(self) -> None:
         self._before = get_current()
-        set_current(self._tracker)
+        set_current(self._inside)
 
     def __exit__(self, *_: object) -> None:
+        self._inside = get_current()
         set_current(self._before)
 
 
@@ -274,7 +285,7 @@ class NoAction(SilentTracker):
 
 
 NO_ACTION = NoAction()
-NO_ACTION._samples = []  # so that whoever looks for the nearest running tracker stops here
+NO_ACTION._samples = []  # not ENDED, so that whoever looks for the nearest running tracker stops here
 NO_ACTION._outer = NO_ACTION
 
 # The current tracker of each thread and task. Ending a block does not put the variable back: the tracker is marked as
@@ -288,6 +299,6 @@ set_current = current.set
 
 def nearest_running(tracker: ActionTracker) -> ActionTracker:
     """Return ``tracker`` if it still runs, else the nearest one around it that does."""
-    while tracker._samples is None:
+    while tracker._samples is ENDED:
         tracker = tracker._outer
     return tracker

@@ -1,13 +1,22 @@
 import asyncio
+import contextlib
+import copy
 import functools
+import gc
 import inspect
+import pickle
 import types
+import unittest.mock
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llm_common import action_tracking_decorator, configure, current_action
+from llm_common import action_tracking, action_tracking_decorator, configure, current_action
+from llm_common.testing import record_metrics
 from llm_common.tracker import NO_ACTION, ActionTracker
 from recording import ListBackend
 
@@ -270,6 +279,117 @@ def test_an_async_generator_left_to_the_loop_is_cancelled_there(backend: ListBac
     assert backend.calls == [("stream_llm_call", "cancelled")]
 
 
+def test_a_loop_that_ends_closes_each_suspended_generator_once(backend: ListBackend) -> None:
+    complaints: list[object] = []
+
+    @action_tracking_decorator("stream_llm_call")
+    async def stream() -> AsyncIterator[int]:
+        try:
+            while True:
+                yield 1
+        finally:
+            await asyncio.sleep(0.001)
+
+    async def main() -> list[AsyncIterator[int]]:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        suspended = [stream() for _ in range(3)]
+        for one in suspended:
+            await anext(one)
+        return suspended
+
+    kept = asyncio.run(main())
+    assert len(kept) == 3
+    assert complaints == []
+    assert backend.calls == [("stream_llm_call", "cancelled")] * 3
+
+
+def test_an_action_begun_inside_a_generator_is_current_in_each_of_its_steps(backend: ListBackend) -> None:
+    @action_tracking_decorator("stream_llm_call")
+    def stream() -> Iterator[bool]:
+        with action_tracking("inner_task") as inner:
+            yield current_action() is inner
+            yield current_action() is inner
+        yield current_action() is not inner
+
+    seen = []
+    for right in stream():
+        seen.append(right)
+        assert current_action() is NO_ACTION
+    assert seen == [True, True, True]
+
+
+Steps = list[tuple[str, Any]]
+
+
+def perform(generator: Any, steps: Steps) -> list[object]:
+    """Do to a generator what ``steps`` says, and return what came of each."""
+    seen: list[object] = []
+    for operation, argument in steps:
+        try:
+            seen.append(getattr(generator, operation)(*([] if operation == "close" else [argument])))
+        except BaseException as raised:
+            seen.append((type(raised), getattr(raised, "value", None), str(raised)))
+    while generator.gi_frame is not None:  # what is left suspended would complain when it is collected
+        with contextlib.suppress(RuntimeError, ValueError):
+            generator.close()
+    return seen
+
+
+def stubborn(ending: str) -> Generator[object, object, str]:
+    """Answer every kind of exception, and end in various ways."""
+    received: object = None
+    for number in range(4):
+        try:
+            received = yield (number, received)
+        except KeyError:
+            received = "caught"
+        except GeneratorExit:
+            if ending == "return":
+                return "left"
+            if ending == "ignore":
+                yield "ignored"
+            if ending == "other":
+                raise ValueError("instead") from None
+            raise
+    return "finished"
+
+
+operations = (
+    st.tuples(st.just("send"), st.integers())
+    | st.tuples(
+        st.just("throw"), st.sampled_from([KeyError, ValueError, GeneratorExit, StopIteration]).map(lambda e: e())
+    )
+    | st.tuples(st.just("close"), st.none())
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(operations, max_size=7), st.sampled_from(["return", "ignore", "other", "raise"]))
+def test_a_decorated_generator_does_whatever_the_plain_one_does(steps: Steps, ending: str) -> None:
+    with record_metrics(strict=True):
+        decorated = action_tracking_decorator("stream_llm_call")(stubborn)
+        steps = [("send", None), *steps]
+        assert perform(decorated(ending), steps) == perform(stubborn(ending), steps)
+
+
+def test_a_suspended_generator_keeps_nothing_that_passed_through_it(backend: ListBackend) -> None:
+    class Chunk: ...
+
+    @action_tracking_decorator("stream_llm_call")
+    def stream() -> Generator[Chunk | None, Chunk | None, None]:
+        yield Chunk()
+        yield None
+
+    steps = stream()
+    gone = weakref.ref(next(steps))
+    assert gone() is None
+    sent = Chunk()
+    steps.send(sent)
+    gone = weakref.ref(sent)
+    del sent
+    assert gone() is None
+
+
 def test_methods_class_methods_and_static_methods_work_in_either_order(backend: ListBackend) -> None:
     class Bot:
         @action_tracking_decorator("method_handler")
@@ -341,6 +461,39 @@ def test_a_partial_of_a_class_counts_its_construction(backend: ListBackend) -> N
     assert backend.calls == [("build_task", "ok")]
 
 
+@pytest.mark.parametrize("method", ["sync", "stream", "later", "async_stream"])
+def test_a_partial_of_a_bound_method_is_tracked_as_the_method_is(backend: ListBackend, method: str) -> None:
+    class Bot:
+        def sync(self, number: int) -> int:
+            raise ValueError(number)
+
+        def stream(self, number: int) -> Iterator[int]:
+            yield number
+            raise ValueError(number)
+
+        async def later(self, number: int) -> int:
+            await asyncio.sleep(0)
+            raise ValueError(number)
+
+        async def async_stream(self, number: int) -> AsyncIterator[int]:
+            yield number
+            raise ValueError(number)
+
+    async def consume(result: Any) -> None:
+        if inspect.isawaitable(result):
+            await result
+        elif inspect.isasyncgen(result):
+            async for _ in result:
+                pass
+        else:
+            list(result)
+
+    decorated = action_tracking_decorator("menu_handler")(functools.partial(getattr(Bot(), method), 3))
+    with pytest.raises(ValueError, match="3"):
+        asyncio.run(consume(decorated()))
+    assert backend.calls == [("menu_handler", "error")]
+
+
 def test_a_callable_object_stays_what_it_was(backend: ListBackend) -> None:
     target = CallableObject()
     decorated = action_tracking_decorator("menu_handler")(target)
@@ -384,6 +537,82 @@ def test_a_cached_function_keeps_its_cache_and_binds_as_a_method(backend: ListBa
     assert Bot.menu.cache_info().hits == 1
     assert Bot.menu(bot, 1) == 1
     assert len(backend.calls) == 3
+
+
+def test_two_decorators_on_an_async_object_both_time_it_to_the_end(backend: ListBackend) -> None:
+    class Failing:
+        async def __call__(self) -> None:
+            await asyncio.sleep(0)
+            raise ValueError
+
+    once = action_tracking_decorator("inner_handler")(Failing())
+    twice = action_tracking_decorator("outer_handler")(once)
+    assert inspect.iscoroutinefunction(twice.__call__)
+    with pytest.raises(ValueError):  # noqa: PT011 - it has no words
+        asyncio.run(twice())
+    assert backend.calls == [("inner_handler", "error"), ("outer_handler", "error")]
+
+
+class Comparable:
+    """A callable that compares, hashes and copies by its value, and is false when that is 0."""
+
+    def __init__(self, value: int) -> None:
+        self.value = value
+
+    def __call__(self) -> int:
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Comparable) and other.value == self.value
+
+    def __hash__(self) -> int:
+        return hash(self.value)
+
+    def __bool__(self) -> bool:
+        return bool(self.value)
+
+
+def test_a_callable_object_compares_copies_pickles_and_dies_as_it_did(backend: ListBackend) -> None:
+    decorate = action_tracking_decorator("menu_handler")
+    one = decorate(Comparable(1))
+    assert one == Comparable(1) == one == decorate(Comparable(1)) != decorate(Comparable(2))
+    assert hash(one) == hash(Comparable(1))
+    assert (bool(one), bool(decorate(Comparable(0)))) == (True, False)
+    for twin in (copy.copy(one), copy.deepcopy(one), pickle.loads(pickle.dumps(one))):
+        assert twin == one
+        assert twin() == 1
+    assert backend.calls == [("menu_handler", "ok")] * 3
+    gone = weakref.ref(one)
+    del one, twin
+    gc.collect()
+    assert gone() is None
+
+
+def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> None:
+    class Binding:
+        def __call__(self, *arguments: object) -> object:
+            return arguments
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any:
+            if instance is None:
+                return self
+            return functools.partial(self, "bound") if instance != "data" else 5
+
+    class Bot(str):
+        __slots__ = ()
+        method = action_tracking_decorator("menu_handler")(Binding())
+
+    assert Bot("x").method(1) == ("bound", 1)
+    assert backend.calls == [("menu_handler", "ok")]
+    assert Bot("data").method == 5
+    assert Bot.method(2) == (2,)
+
+
+def test_a_mock_that_poses_as_a_function_can_be_decorated(backend: ListBackend) -> None:
+    mock = unittest.mock.Mock(spec=plain, return_value=7)
+    assert action_tracking_decorator("menu_handler")(mock)(1) == 7
+    mock.assert_called_once_with(1)
+    assert backend.calls == [("menu_handler", "ok")]
 
 
 def test_a_builtin_function_can_be_decorated(backend: ListBackend) -> None:

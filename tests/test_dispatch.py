@@ -5,7 +5,7 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from llm_common import (
     plugins,
     shutdown,
 )
-from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.memory import EndedRecord, MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.dispatch import override
 from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
@@ -324,8 +324,8 @@ def test_the_environment_decides_at_first_use_and_not_at_import(monkeypatch: pyt
     track()
     (memory,) = dispatch.active().backends.values()
     assert isinstance(memory, MemoryBackend)
-    assert memory.app == "late_bot"
-    assert [event.name for event in memory.events] == ["menu_handler"]
+    (record,) = [one for one in memory.records if isinstance(one, EndedRecord)]
+    assert (record.event.name, record.app) == ("menu_handler", "late_bot")
 
 
 def test_a_working_directory_that_was_deleted_is_no_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,8 +512,9 @@ def test_configure_inside_an_override_changes_the_labels_and_not_where_it_goes(r
         track()
         (memory,) = dispatch.active().backends.values()
     assert isinstance(memory, MemoryBackend)
-    assert (memory.env, memory.app) == ("prod", "shop_bot")
-    assert len(memory.events) == 2
+    ended = [one for one in memory.records if isinstance(one, EndedRecord)]
+    assert [one.env for one in ended] == ["dev", "prod"]
+    assert ended[1].app == "shop_bot"
     assert parsed(render_metrics(registry=registry)[0].decode()) == {}
     track()
     assert parsed(render_metrics(registry=registry)[0].decode())
@@ -570,6 +571,216 @@ def test_a_hook_that_configures_while_an_action_is_bound_is_obeyed() -> None:
     track()
     track()
     assert second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_a_configuration_that_fails_leaves_the_labels_of_a_shared_backend_alone(registry: CollectorRegistry) -> None:
+    class Failing:
+        @hookimpl
+        def llm_common_configured(self, settings: Any) -> None:
+            raise OSError("no")
+
+    backend = PrometheusBackend(registry)
+    configure(app="right_bot", backends=[backend])
+    with pytest.raises(PluginError):
+        configure(app="wrong_bot", backends=[backend], plugins=[Failing()])
+    with override(app="other_bot"):
+        track()
+    track()
+    values = parsed(render_metrics(registry=registry)[0].decode())
+    apps = {dict(labels)["app"]: value for (name, labels), value in values.items() if "count_total" in name}
+    assert apps == {"right_bot": 1, "other_bot": 1}
+
+
+def test_two_backends_on_one_registry_count_once(registry: CollectorRegistry) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), PrometheusBackend(registry)])
+    track()
+    values = parsed(render_metrics(registry=registry)[0].decode())
+    assert [value for (name, _), value in values.items() if "count_total" in name] == [1]
+
+
+def test_an_object_given_twice_or_in_the_wrong_place_is_an_error() -> None:
+    backend = ListBackend()
+    with pytest.raises(PluginError, match="is given twice"):
+        configure(app="shop_bot", backends=["noop", backend], plugins=[backend])
+    with pytest.raises(PluginError, match=r"so it is a backend: give it in backends=, not in plugins="):
+        configure(app="shop_bot", backends=["noop"], plugins=[ListBackend()])
+
+
+def test_a_fault_that_cannot_be_shown_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    class Unshowable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    class Broken(FaultyBackend):
+        def fail(self, operation: str) -> None:
+            raise Unshowable
+
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[Broken(), healthy])
+    track()
+    assert len(healthy.calls) == 2
+    assert "Unshowable, which can't be shown" in caplog.text
+
+
+class Delegating:
+    """What a filter may put around a recorder: it has all attributes of the one inside, and its own ``finished``."""
+
+    def __init__(self, inner: Any, calls: list[str]) -> None:
+        self.inner = inner
+        self.calls = calls
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.inner, name)
+
+    def finished(self, status: Any, seconds: float) -> None:
+        self.calls.append(str(status))
+        self.inner.finished(status, seconds)
+
+
+def test_a_recorder_around_another_has_its_own_methods_called(registry: CollectorRegistry) -> None:
+    calls: list[str] = []
+
+    class Filter:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str) -> Any:
+            return Delegating((yield), calls)
+
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)], plugins=[Filter()], strict=True)
+    track()
+    assert calls == ["ok"]
+    assert b"genapp_action_count_total{" in render_metrics(registry=registry)[0]
+
+
+def test_a_recorder_with_an_unrelated_fold_is_an_ordinary_one() -> None:
+    class Folding:
+        def __init__(self) -> None:
+            self.calls: list[object] = []
+
+        def fold(self) -> None: ...
+
+        def finished(self, status: Any, seconds: float) -> None:
+            self.calls.append(status)
+
+        def sized(self, amount: float) -> None:
+            self.calls.append(amount)
+
+    recorder = Folding()
+
+    class Backend:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> Folding:
+            return recorder
+
+    configure(app="shop_bot", backends=[Backend()], strict=True)
+    track()
+    assert recorder.calls == [2, "ok"]
+
+
+def test_shutting_down_twice_still_shows_what_was_recorded(registry: CollectorRegistry) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    track()
+    for _ in range(2):
+        shutdown()
+        assert b"menu_handler" in render_metrics()[0]
+
+
+def finishes(function: Callable[[], object]) -> None:
+    """Run ``function`` in a thread and fail where it hangs."""
+    thread = threading.Thread(target=function, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "it hangs"
+
+
+def elsewhere(function: Callable[[], object]) -> None:
+    """Run ``function`` in another thread and wait for it, as a plugin with a worker thread does."""
+    worker = threading.Thread(target=function, daemon=True)
+    worker.start()
+    worker.join(30)
+    assert not worker.is_alive(), "the worker hangs"
+
+
+def test_a_hook_may_wait_for_another_thread_that_tracks() -> None:
+    class Waiting(ListBackend):
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> Any:
+            if name != "export_task":
+                elsewhere(lambda: track("export_task"))
+            return super().llm_common_bind_action(name)
+
+        @hookimpl
+        def llm_common_shutdown(self, timeout: float) -> None:
+            elsewhere(lambda: track("flush_task"))
+
+    backend = Waiting()
+    configure(app="shop_bot", backends=[backend])
+
+    def both() -> None:
+        track()
+        shutdown()
+
+    finishes(both)
+    assert backend.calls.count(("menu_handler", "ok")) == 1
+
+
+class TrackingHandler(logging.Handler):
+    """A log handler that tracks, in its own lock, what it does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        elsewhere(lambda: track("log_task"))
+        track("emit_task")
+
+
+@pytest.fixture
+def tracking_handler() -> Iterator[None]:
+    handler = TrackingHandler()
+    logging.getLogger("llm_common").addHandler(handler)
+    yield
+    logging.getLogger("llm_common").removeHandler(handler)
+
+
+@pytest.mark.usefixtures("tracking_handler")
+def test_a_log_handler_may_track_and_wait_for_others_that_do() -> None:
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[FaultyBackend("bind", "finished"), healthy])
+    finishes(track)
+    assert ("menu_handler", "ok") in healthy.calls
+
+
+@pytest.mark.usefixtures("tracking_handler")
+def test_a_log_handler_that_tracks_gets_the_first_error_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    finishes(track)
+
+
+def test_a_log_handler_that_raises_at_first_use_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object, **kwargs: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    monkeypatch.setattr(dispatch.logger, "error", broken)
+    track()
+    track()
+
+
+def test_a_plugin_that_tracks_while_it_is_loaded_is_loaded_once(distributions: Distributions) -> None:
+    distributions.add(
+        "eager",
+        SIMPLE
+        + """
+from llm_common import action_tracking
+@hookimpl
+def llm_common_create_backend(name, settings):
+    calls.append(name)
+    with action_tracking("load_task"):
+        pass
+    import sys
+    return sys.modules[__name__]
+""",
+    )
+    distributions.monkeypatch.setenv("LLM_COMMON_BACKENDS", "eager")
+    track()
+    assert sys.modules["eager_module"].calls == ["eager", 2, "ok"]
 
 
 def run_in_threads(number: int, function: Callable[[], None]) -> None:

@@ -119,16 +119,16 @@ def test_any_kind_of_number_is_a_size() -> None:
 def test_a_size_outside_of_the_block_belongs_to_no_action(strict: bool, caplog: pytest.LogCaptureFixture) -> None:
     backend = ListBackend()
     configure(app="shop_bot", backends=[backend], strict=strict)
-    tracker = action_tracking("menu_handler")
-    for _ in range(2):
+    early = action_tracking("menu_handler")
+    with action_tracking("menu_handler") as late:
+        pass
+    for tracker in (early, late):
         if strict:
             with pytest.raises(TrackingError, match=r"size\(\) was called outside the block"):
                 tracker.size(1)
         else:
             tracker.size(1)
-        with tracker:
-            pass
-    assert backend.calls == [("menu_handler", "ok")] * 2
+    assert backend.calls == [("menu_handler", "ok")]
     assert len(caplog.records) == (0 if strict else 1)
 
 
@@ -167,20 +167,11 @@ def test_a_tracker_is_no_decorator_and_says_which_is() -> None:
         action_tracking("menu_handler")(print)
 
 
-def test_a_tracker_may_be_used_again_after_its_block(backend: ListBackend) -> None:
-    tracker = action_tracking("menu_handler")
-    with tracker:
-        tracker.to_fail()
-        tracker.size(1)
-    with tracker:
-        pass
-    assert backend.calls == [("menu_handler", 1), ("menu_handler", "error"), ("menu_handler", "ok")]
-    assert current_action() is NO_ACTION
-
-
-def test_a_tracker_cannot_be_entered_twice_at_once(backend: ListBackend) -> None:
+def test_a_tracker_serves_one_block(backend: ListBackend) -> None:
     tracker = action_tracking("menu_handler")
     with tracker, pytest.raises(RuntimeError, match="in use already"):
+        tracker.__enter__()
+    with pytest.raises(RuntimeError, match="was used before; begin each block with its own"):
         tracker.__enter__()
     assert backend.calls == [("menu_handler", "ok")]
 

@@ -237,9 +237,7 @@ def _duration_text(every: Snapshot) -> Iterator[str]:
         count = cumulative[-1]
         name = quoted(series.labels[0])
         if count >= PLAIN_BELOW:
-            yield name.join(series.templates.great_duration) % (
-                *map(go_number, (*cumulative, count, totals.seconds)),
-            )
+            yield name.join(series.templates.great_duration) % (*map(go_number, (*cumulative, count, totals.seconds)),)
         elif count:
             yield name.join(series.templates.duration) % (*cumulative, count, go_number(totals.seconds))
 

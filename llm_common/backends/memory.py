@@ -1,9 +1,11 @@
 """The backend that keeps every measurement in memory, in order, as plain data: for tests and for looking at."""
 
+import os
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from threading import RLock
+from weakref import WeakSet
 
 from llm_common.contract import ActionEvent
 from llm_common.hookspecs import hookimpl
@@ -40,10 +42,10 @@ class MemoryActionRecorder:
 
     __slots__ = ("_app", "_backend", "_env", "_name")
 
-    def __init__(self, backend: "MemoryBackend", name: str) -> None:
+    def __init__(self, backend: "MemoryBackend", name: str, settings: Settings) -> None:
         self._backend = backend
         self._name = name
-        self._env, self._app = backend.env, backend.app
+        self._env, self._app = settings.env, settings.app
 
     def ended(self, event: ActionEvent) -> None:
         """Keep one ended action."""
@@ -63,10 +65,10 @@ class MemoryBackend:
     name = "memory"
 
     def __init__(self, limit: int | None = None) -> None:
-        self.env, self.app = "dev", "unknown"
         self.dropped = 0
         self._records: deque[Record] = deque(maxlen=limit)
         self._lock = RLock()
+        _every.add(self)
 
     @property
     def records(self) -> Sequence[Record]:
@@ -86,14 +88,21 @@ class MemoryBackend:
             self._records.append(record)
 
     @hookimpl
-    def llm_common_configured(self, settings: Settings) -> None:
-        """Take the label values from ``settings``; records that are kept already stay as they are."""
-        self.env, self.app = settings.env, settings.app
+    def llm_common_bind_action(self, name: str, settings: Settings) -> MemoryActionRecorder:
+        """Return a recorder with the label values of ``settings``."""
+        return MemoryActionRecorder(self, name, settings)
 
-    @hookimpl
-    def llm_common_bind_action(self, name: str) -> MemoryActionRecorder:
-        """Return a recorder with the label values now in force."""
-        return MemoryActionRecorder(self, name)
+
+_every: WeakSet[MemoryBackend] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for backend in _every:
+        backend._lock = RLock()  # the thread that held it in the parent does not exist here
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @hookimpl

@@ -9,6 +9,7 @@ and none of its checks for a fork: the interpreter says when one happened.
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import accumulate
 from math import inf
 from threading import RLock
@@ -35,7 +36,7 @@ class MappedValue:
     def open(self, store: "MultiprocessActionStore") -> None:
         """Begin with what the file of this process has, which is nothing unless a process had the same number."""
         file = store.file(self.metric)
-        self.total: float = file.read_value(self.key)[0]
+        self.total: float = file.read_value(self.key)[0]  # type: ignore[no-untyped-call]
         self.write: Callable[[str, float, float], None] = file.write_value
 
 
@@ -56,27 +57,53 @@ class MultiprocessActionRecorder:
 
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""
+        store = self._store
         with self._lock:
-            total = self._seconds
-            if total is None or status not in self._counts:
-                total = self._begin(status)
-            count = self._counts[status]
-            bucket = self._buckets[bisect_left(self._bounds, seconds)]
-            count.total += 1.0
-            total.total += seconds
-            bucket.total += 1.0
-            count.write(count.key, count.total, 0.0)
-            total.write(total.key, total.total, 0.0)
-            bucket.write(bucket.key, bucket.total, 0.0)
+            if store.writing:  # this very thread was interrupted, by a signal handler or a __del__ that tracks
+                store.interruptions.append(partial(self._finish, status, seconds))
+                return
+            store.writing = True
+            try:
+                self._finish(status, seconds)
+                while store.interruptions:
+                    store.interruptions.pop(0)()
+            finally:
+                store.writing = False
 
     def sized(self, amount: float) -> None:
         """Add to the action's size."""
+        store = self._store
         with self._lock:
-            size = self._size
-            if size is None:
-                size = self._size = self._store.value(ACTION_SIZE, "_total", self._labels)
-            size.total += amount
-            size.write(size.key, size.total, 0.0)
+            if store.writing:
+                store.interruptions.append(partial(self._add, amount))
+                return
+            store.writing = True
+            try:
+                self._add(amount)
+                while store.interruptions:
+                    store.interruptions.pop(0)()
+            finally:
+                store.writing = False
+
+    def _finish(self, status: Status, seconds: float) -> None:
+        total = self._seconds
+        if total is None or status not in self._counts:
+            total = self._begin(status)
+        count = self._counts[status]
+        bucket = self._buckets[bisect_left(self._bounds, seconds)]
+        count.total += 1.0
+        total.total += seconds
+        bucket.total += 1.0
+        count.write(count.key, count.total, 0.0)
+        total.write(total.key, total.total, 0.0)
+        bucket.write(bucket.key, bucket.total, 0.0)
+
+    def _add(self, amount: float) -> None:
+        size = self._size
+        if size is None:
+            size = self._size = self._store.value(ACTION_SIZE, "_total", self._labels)
+        size.total += amount
+        size.write(size.key, size.total, 0.0)
 
     def _begin(self, status: Status) -> MappedValue:
         name, env, app = self._labels
@@ -89,9 +116,9 @@ class MultiprocessActionRecorder:
         self._counts[status] = self._store.value(ACTION_COUNT, "_total", (name, status.value, env, app))
         return self._seconds
 
-    def moved(self, lock: RLock) -> None:  # type: ignore[valid-type] # a function, as typeshed has it
+    def moved(self) -> None:
         """Take the new lock of the store, in a child process."""
-        self._lock = lock
+        self._lock = self._store.lock
 
     def samples(self) -> Iterator[tuple[Metric, Sample]]:
         """Yield every sample of this process, with the metric that it belongs to."""
@@ -115,6 +142,9 @@ class MultiprocessActionStore:
     def __init__(self, bounds: tuple[float, ...], directory: str) -> None:
         self.bounds = bounds
         self.lock = RLock()  # re-entrant, so that a signal handler that tracks can't deadlock
+        self.writing = False
+        self.interruptions: list[Callable[[], None]] = []
+        """What was tracked in the middle of a write by the same thread; written right after it."""
         self._directory = directory
         self._files: dict[str, MmapedDict] = {}
         self._values: list[MappedValue] = []
@@ -150,11 +180,13 @@ class MultiprocessActionStore:
     def after_fork(self) -> None:
         """Turn to files of its own, in a child process; what the parent counted stays in the parent's."""
         self.lock = RLock()
+        self.writing = False
+        self.interruptions.clear()
         self._files = {}
         for value in self._values:
             value.open(self)
         for recorder in self._recorders.values():
-            recorder.moved(self.lock)
+            recorder.moved()
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""

@@ -43,18 +43,16 @@ class PrometheusBackend:
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self.registry: CollectorRegistry = REGISTRY if registry is None else registry
-        self._labels = ("dev", "unknown")
 
     @hookimpl
     def llm_common_configured(self, settings: Settings) -> None:
-        """Take the label values and bucket bounds from ``settings`` and join the registry."""
-        self._labels = (settings.env, settings.app)
-        self._store = store_of(self.registry, settings.action_duration_buckets)
+        """Join the registry at once, so that what is wrong with it shows at ``configure()``."""
+        store_of(self.registry, settings.action_duration_buckets)
 
     @hookimpl
-    def llm_common_bind_action(self, name: str) -> ActionSeries | MultiprocessActionRecorder:
+    def llm_common_bind_action(self, name: str, settings: Settings) -> ActionSeries | MultiprocessActionRecorder:
         """Return the recorder of an action's series."""
-        return self._store.action(name, *self._labels)
+        return store_of(self.registry, settings.action_duration_buckets).action(name, settings.env, settings.app)
 
 
 @hookimpl

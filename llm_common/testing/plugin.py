@@ -31,6 +31,6 @@ def pytest_runtest_makereport(
     """Add what was recorded to the report of a failed test."""
     report = yield
     recorded = item.stash.get(_recorded, None)
-    if recorded is not None and report.when == "call" and report.failed:
+    if recorded is not None and report.failed:
         report.sections.append(("Recorded metrics", recorded.report()))
     return report

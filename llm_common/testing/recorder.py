@@ -161,7 +161,9 @@ def _text(value: object, what: str) -> str:
 
 
 def _same(size: float | None, wanted: object) -> bool:
-    return size == wanted and (size is None) == (wanted is None)
+    if size is None or not isinstance(wanted, int | float):
+        return size is wanted
+    return isclose(size, wanted, rel_tol=1e-9)
 
 
 def _times(number: int) -> str:

@@ -1,6 +1,7 @@
+import os
 import threading
 
-from llm_common import action_tracking, configure, dispatch
+from llm_common import action_tracking, configure, dispatch, pipeline
 from llm_common.backends.memory import MemoryBackend
 from llm_common.contract import ActionEvent
 
@@ -43,3 +44,26 @@ def test_sizes_given_to_one_tracker_from_many_threads_add_up() -> None:
         for thread in threads:
             thread.join()
     assert memory.events == (ActionEvent("import_task", size=2000),)
+
+
+def test_a_child_process_can_record_though_the_parent_held_the_locks() -> None:
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[memory])
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with memory._lock, pipeline.size_lock:
+            held.set()
+            done.wait(30)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - ends without reporting
+        with action_tracking("child_task") as tracker:
+            tracker.size(1)
+        os._exit(0 if len(memory.events) == 1 else 1)
+    done.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0

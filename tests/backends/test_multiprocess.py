@@ -106,6 +106,52 @@ def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: P
     }
 
 
+def test_signal_handlers_that_track_neither_deadlock_nor_lose(tmp_path: Path) -> None:
+    code = (
+        "import signal, sys\n"
+        "from llm_common.prometheus import action_tracking, configure, render_metrics\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "handled = 0\n"
+        "def handle(*_):\n"
+        "    global handled\n"
+        "    with action_tracking(f'{handled % 50}_handler') as tracker:\n"
+        "        tracker.size(1)\n"
+        "    handled += 1\n"
+        "signal.signal(signal.SIGALRM, handle)\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0002)\n"
+        "done = 0\n"
+        "while handled < 500:\n"
+        "    with action_tracking(f'{done % 50}_handler') as tracker:\n"
+        "        tracker.size(1)\n"
+        "    done += 1\n"
+        "signal.setitimer(signal.ITIMER_REAL, 0)\n"
+        "print(handled + done)\n"
+    )
+    tracked = float(run(code, directory=tmp_path).stdout)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    for metric in ("genapp_action_count_total", "genapp_action_size_total", "genapp_action_duration_sec_count"):
+        assert sum(value for (name, _), value in values.items() if name == metric) == tracked
+
+
+def test_threads_of_one_process_are_counted_exactly(tmp_path: Path) -> None:
+    code = (
+        "import threading\n"
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "def work():\n"
+        "    for number in range(2000):\n"
+        "        with action_tracking('menu_handler') as tracker: tracker.size(1)\n"
+        "threads = [threading.Thread(target=work) for _ in range(4)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+    )
+    run(code, directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 8000
+    assert values[series("genapp_action_duration_sec_count", **LABELS)] == 8000
+    assert values[series("genapp_action_size_total", **LABELS)] == 8000
+
+
 def test_two_registries_of_one_process_share_its_files_and_count_once(tmp_path: Path) -> None:
     code = (
         "from prometheus_client import CollectorRegistry\n"
