@@ -40,6 +40,12 @@ format: $(VENV)/.dev ## format the code and mend what the linter can
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
+bench: $(VENV)/.installed ## measure what tracking and scraping cost (3 minutes; ARGS="--json figures.json")
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-check: $(VENV)/.installed ## the short form of it, which fails only at twice a bar
+	$(BIN)/python -m benchmarks --short --check
+
 docs: $(VENV)/.installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -69,4 +75,4 @@ $(VENV)/.installed: $(VENV)/.dev $(SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 
-.PHONY: help demo test test-all test-fast check format docs docs-serve clean
+.PHONY: help demo test test-all test-fast check format bench bench-check docs docs-serve clean

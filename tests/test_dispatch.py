@@ -763,6 +763,20 @@ def test_a_log_handler_that_raises_at_first_use_does_not_reach_the_application(m
     track()
 
 
+def test_a_configuration_made_during_the_first_use_wins(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = ListBackend()
+    original = plugins.load
+
+    def load(name: str, role: str, source: str) -> object:
+        configure(app="shop_bot", backends=[backend])
+        return original(name, role, source)
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    assert len(backend.calls) == 2
+
+
 def test_a_plugin_that_tracks_while_it_is_loaded_is_loaded_once(distributions: Distributions) -> None:
     distributions.add(
         "eager",

@@ -97,6 +97,15 @@ def test_great_numbers_are_written_as_prometheus_client_writes_them(number: int,
     assert render_metrics(accept, registry=registry)[0] == library(registry, accept)
 
 
+@pytest.mark.parametrize("accept", FORMATS)
+def test_env_and_app_may_look_like_the_places_of_a_template(accept: str) -> None:
+    store, registry = ActionStore((0.5,)), CollectorRegistry()
+    registry.register(store)
+    for app in ("<>", "<<>>%s%d.0", '"<>\\'):
+        store.action("menu_<>_handler", "%", app).finished(Status.OK, 0.1)
+    assert render_metrics(accept, registry=registry)[0] == library(registry, accept)
+
+
 def others(registry: CollectorRegistry, *names: str) -> None:
     for name in names:
         Counter(f"{name}_c", 'help "quoted" \\ and\nbroken', ["l"], registry=registry).labels('v"\n').inc(2)
