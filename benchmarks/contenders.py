@@ -7,9 +7,9 @@ from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 
-from aioprometheus import Counter as AioCounter
-from aioprometheus import Histogram as AioHistogram
-from aioprometheus import Registry as AioRegistry
+from aioprometheus.collectors import Counter as AioCounter
+from aioprometheus.collectors import Histogram as AioHistogram
+from aioprometheus.collectors import Registry as AioRegistry
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, Counter, Histogram

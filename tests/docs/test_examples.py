@@ -1,6 +1,7 @@
 """What the pages show besides plain Python blocks works too: commands, tests, configuration files."""
 
 import os
+import re
 import subprocess
 import sys
 import tomllib
@@ -29,6 +30,22 @@ def blocks(page: Path, language: str) -> list[str]:
     """Return the code blocks of one language, in order."""
     parser = CodeBlockParser(language, evaluator=lambda example: None)
     return [str(example.parsed) for example in Document.parse(str(page), parser).examples()]
+
+
+def files(page: Path) -> dict[str, str]:
+    """Return the Python files that a page shows, by the path in their first line."""
+    found = {}
+    for block in blocks(page, "python"):
+        if first_line := re.match(r"# ([\w/]+\.py)\n", block):
+            found[first_line[1]] = block
+    return found
+
+
+def copy_files(page: Path, directory: Path) -> None:
+    """Write the files that a page shows, each as it stands there."""
+    for path, source in files(page).items():
+        (directory / path).parent.mkdir(exist_ok=True)
+        (directory / path).write_text(source, encoding="utf-8")
 
 
 def commands(page: Path) -> list[str]:
@@ -61,10 +78,45 @@ def test_the_readme_names_the_two_commands_for_a_fresh_clone() -> None:
     assert ["make demo", "make test"] in [block.splitlines() for block in blocks(ROOT / "README.md", "console")]
 
 
+@pytest.mark.e2e
+@pytest.mark.parametrize(
+    ("page", "path"), [pytest.param(page, path, id=f"{page.name}-{path}") for page in PAGES for path in files(page)]
+)
+def test_a_file_that_a_page_shows_imports_what_it_uses(page: Path, path: str, tmp_path: Path) -> None:
+    copy_files(page, tmp_path)
+    code = f"import runpy; runpy.run_path({path!r})"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.e2e
+def test_the_backend_that_a_page_shows_is_available_by_name(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "backends.md"
+    copy_files(page, tmp_path)
+    (block,) = blocks(page, "toml")
+    project = tomllib.loads(block)["project"]
+    ((name, module),) = project["entry-points"][GROUP].items()
+    installed = tmp_path / "shop_metrics-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text(f"Name: {project['name']}\nVersion: {project['version']}\n")
+    (installed / "entry_points.txt").write_text(f"[{GROUP}]\n{name} = {module}\n")
+    code = "from llm_common import action_tracking\nwith action_tracking('menu_handler'): pass"
+    environ = {**os.environ, "LLM_COMMON_BACKENDS": name, "LLM_COMMON_APP": "shop_bot"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert (done.stdout, done.stderr) == ("shop_bot dev menu_handler ok\n", "")
+
+
 def run_tests_of(page: Path, pytester: pytest.Pytester) -> pytest.RunResult:
-    """Run the test functions that a page shows, as its reader would."""
+    """Run the test functions that a page shows, as its reader would: from its files, or else one below the other."""
     pytester.makeconftest(NO_DEADLINE)
-    pytester.makepyfile(test_page="\n".join(blocks(page, "python")))
+    if any(path.startswith("test_") for path in files(page)):
+        copy_files(page, pytester.path)
+    else:
+        pytester.makepyfile(test_page="\n".join(blocks(page, "python")))
     installed = any(point.name == "llm_common" for point in entry_points(group="pytest11"))
     return pytester.runpytest_subprocess(
         "-p", "no:cacheprovider", *([] if installed else ["-p", "llm_common.testing.plugin"])

@@ -103,7 +103,7 @@ def test_the_backends_page_lists_what_the_package_brings() -> None:
 
 
 def test_the_backends_page_names_the_limit_of_the_memory_backend() -> None:
-    assert f"latest {memory.LIMIT} measurements" in dict(table("backends.md", "name"))["`memory`"]
+    assert f"latest {memory.LIMIT:,} measurements" in dict(table("backends.md", "name"))["`memory`"]
 
 
 def test_the_backends_page_lists_every_hook_with_its_arguments() -> None:
