@@ -15,7 +15,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from benchmarks.measure import Case
-from llm_common import action_tracking_decorator, configure
+from llm_common import action_tracking, action_tracking_decorator, configure
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_DURATION_BUCKETS
@@ -70,7 +70,9 @@ def hand_written() -> dict[str, Case]:
     aio_count = AioCounter("count", "count", registry=aio)
     aio_duration = AioHistogram("duration", "duration", registry=aio)
     names: dict[str, Any] = {
-        **globals(),
+        "perf_counter": perf_counter,
+        "TwoClocks": TwoClocks,
+        "LABELS": LABELS,
         "count": count,
         "duration": duration,
         "again": again,
@@ -107,10 +109,6 @@ async def decorated_coroutine() -> None:
     """Do nothing, tracked."""
 
 
-async def plain_coroutine() -> None:
-    """Do nothing."""
-
-
 def drive(coroutine: Any) -> None:
     """Run a coroutine that awaits nothing, without an event loop."""
     with suppress(StopIteration):
@@ -119,7 +117,12 @@ def drive(coroutine: Any) -> None:
 
 def facade(prefix: str, configured: Callable[[], object]) -> dict[str, Case]:
     """Return the forms of the facade, with ``configured`` called before each burst."""
-    names = globals()
+    names = {
+        "action_tracking": action_tracking,
+        "decorated": decorated,
+        "decorated_coroutine": decorated_coroutine,
+        "drive": drive,
+    }
     return {
         f"{prefix}context manager": Case("with action_tracking('menu_handler'): pass", names, configured),
         f"{prefix}decorator": Case("decorated()", names, configured),
@@ -130,11 +133,20 @@ def facade(prefix: str, configured: Callable[[], object]) -> dict[str, Case]:
 def backends() -> dict[str, Callable[[], object]]:
     """Return, by name, what configures the facade for each backend."""
     prometheus, memory = PrometheusBackend(CollectorRegistry()), MemoryBackend(limit=1000)
+
+    def configured(*backends: object) -> Callable[[], None]:
+        def prepare() -> None:
+            configure(app="bench", backends=backends)
+            with action_tracking("menu_handler"):  # bound here, since it happens once in an application's life
+                pass
+
+        return prepare
+
     return {
-        "prometheus": lambda: configure(app="bench", backends=[prometheus]),
-        "memory": lambda: configure(app="bench", backends=[memory]),
-        "noop": lambda: configure(app="bench", backends=["noop"]),
-        "prometheus and memory": lambda: configure(app="bench", backends=[prometheus, memory]),
+        "prometheus": configured(prometheus),
+        "memory": configured(memory),
+        "noop": configured("noop"),
+        "prometheus and memory": configured(prometheus, memory),
     }
 
 

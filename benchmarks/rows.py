@@ -237,7 +237,7 @@ def allocated(function: Callable[[], object]) -> float:
 
 
 def memory() -> Row:
-    """Return the memory per tracked action, rendered once and with lists half full, against the library's children."""
+    """Return the memory per action that was tracked and scraped, against the library's children."""
     number = 500
 
     def ours() -> object:

@@ -85,7 +85,7 @@ class ActionTracker:
 
     def _step(self) -> AbstractContextManager[None]:
         """Return what makes this tracker the current one for one step of a generator, to be entered for each."""
-        return nullcontext()
+        return Step(self)
 
     @property
     def _running(self) -> bool:
@@ -212,9 +212,6 @@ class Findable(ActionTracker):
         with self:
             return function(*args, **kwargs)
 
-    def _step(self) -> AbstractContextManager[None]:
-        return Step(self)
-
 
 class FindableTracker(Findable, ActionTracker):
     """An :class:`ActionTracker` that ``current_action()`` finds."""
@@ -237,6 +234,7 @@ class Step:
     __slots__ = ("_before", "_inside")
 
     def __init__(self, tracker: ActionTracker) -> None:
+        tracker._outer = get_current()
         self._inside = tracker
 
     def __enter__(self) -> None:
@@ -263,6 +261,9 @@ class SilentTracker(ActionTracker):
 
     def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return function(*args, **kwargs)
+
+    def _step(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def size(self, amount: float) -> None:
         """Check ``amount`` as any tracker does, and add it nowhere."""

@@ -80,6 +80,33 @@ outer()
 }
 
 
+AROUND_A_GENERATOR = """
+import sys
+from llm_common import action_tracking, action_tracking_decorator, configure
+from llm_common.backends.memory import MemoryBackend
+configure(app="shop_bot", backends=[MemoryBackend()], strict=True)
+
+@action_tracking_decorator("stream_llm_call")
+def stream():
+    from llm_common import current_action
+    yield current_action()
+    with action_tracking("inner_task"):
+        pass
+    yield current_action()
+
+steps = stream()
+inside = next(steps)
+from llm_common import current_action
+print(inside, current_action(), next(steps) is inside, current_action())
+"""
+
+
+def test_an_import_inside_a_generator_leaves_its_consumer_alone() -> None:
+    command = [sys.executable, "-c", AROUND_A_GENERATOR]
+    out = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    assert out == "<ActionTracker 'stream_llm_call' running> <NoAction> True <NoAction>\n"
+
+
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS)
 @pytest.mark.parametrize("backend", ["memory", "prometheus"])
 def test_an_import_in_the_middle_of_an_action_finds_it(program: str, backend: str) -> None:

@@ -1,9 +1,10 @@
 """The values of the Prometheus backend in a single process: appended raw, folded into buckets in batches.
 
 A recorder appends a duration to a plain list, which is atomic and takes no lock. When a list has grown long, or when
-a scrape comes, its head is sorted and counted into the buckets in one go. Nobody who tracks ever waits: whoever finds a
-fold or a scrape under way leaves its samples in the list for the next one. That also makes it safe to track from a
-signal handler or a ``__del__`` that interrupts a fold.
+a scrape comes, its head is sorted and counted into the buckets in one go. Whoever tracks does not wait for that: the
+one who finds a fold under way leaves the samples in the list for the next. (Only where two threads come to look at the
+very same moment does one wait, for the microseconds of one fold.) That also makes it safe to track from a signal
+handler or a ``__del__`` that interrupts a fold.
 """
 
 from bisect import bisect_left, bisect_right
@@ -183,22 +184,22 @@ class ActionStore:
     def fold(self, series: ActionSeries) -> None:
         """Fold one series, unless a fold or a scrape is under way: then a later one will."""
         if not self._folding:
-            self._fold((series,))
+            self._fold(series)
 
     def snapshot(self) -> list[tuple[ActionSeries, Totals]]:
         """Return every series that has counted anything, with its totals up to now."""
         every = list(self._series.values())
-        self._fold(every)
+        for one in every:  # one by one, so that the lock is never held for long
+            self._fold(one)
         return [(one, totals) for one in every if any((totals := one.totals)[:3]) or totals.size is not None]
 
-    def _fold(self, every: Iterable[ActionSeries]) -> None:
+    def _fold(self, series: ActionSeries) -> None:
         with self._lock:
             if self._folding:  # this very thread was interrupted in a fold, and what interrupted it came here
                 return
             self._folding = True
             try:
-                for one in every:
-                    one.fold_now()
+                series.fold_now()
             finally:
                 self._folding = False
 
