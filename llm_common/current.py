@@ -34,6 +34,8 @@ def adopt_running() -> None:
             elif type(value) is Step:
                 steps[id(value._inside)] = value
     outer = get_current()
+    while id(outer) in found:  # a generator's tracker, which its step has made current already
+        outer = outer._outer
     for tracker in sorted(found.values(), key=lambda one: one._started):  # blocks of one stack are nested
         tracker._outer = outer
         if id(tracker) in steps:  # what is current again when the generator has made its step
