@@ -107,6 +107,10 @@ class Response:
     body: bytes
 
 
+_logged: set[type[Exception]] = set()
+"""The kinds of fault that were logged as a warning; scrapes come every few seconds, and so would their tracebacks."""
+
+
 def respond(method: str, query: str, headers: Mapping[str, str], registry: CollectorRegistry | None) -> Response:
     """Answer a request for the metrics. ``headers`` has lower-case names."""
     if method not in {"GET", "HEAD"}:
@@ -114,8 +118,10 @@ def respond(method: str, query: str, headers: Mapping[str, str], registry: Colle
     try:
         names = parse_qs(query).get("name[]", ())
         body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
-    except Exception:
-        logger.exception("the metrics can't be rendered; the scrape is answered with status 500")
+    except Exception as fault:
+        level = logging.DEBUG if type(fault) in _logged else logging.WARNING
+        _logged.add(type(fault))
+        logger.log(level, "the metrics can't be rendered; the scrape is answered with status 500", exc_info=fault)
         return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
     extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
     if gzip_accepted(headers.get("accept-encoding", "")):
