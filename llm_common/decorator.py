@@ -259,6 +259,11 @@ class CallableProxy:
     def __bool__(self) -> bool:
         return bool(self.__wrapped__)
 
+    def __set_name__(self, owner: type, name: str) -> None:
+        tell = getattr(type(self.__wrapped__), "__set_name__", None)
+        if tell is not None:
+            tell(self.__wrapped__, owner, name)
+
     def __copy__(self) -> Any:
         return tracked(self._name, copy.copy(self.__wrapped__))
 

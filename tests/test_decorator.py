@@ -590,6 +590,11 @@ def test_a_callable_object_compares_copies_pickles_and_dies_as_it_did(backend: L
 
 def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> None:
     class Binding:
+        name = ""
+
+        def __set_name__(self, owner: type, name: str) -> None:
+            self.name = name
+
         def __call__(self, *arguments: object) -> object:
             return arguments
 
@@ -606,6 +611,7 @@ def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> N
     assert backend.calls == [("menu_handler", "ok")]
     assert Bot("data").method == 5
     assert Bot.method(2) == (2,)
+    assert Bot.method.name == "method"
 
 
 def test_a_mock_that_poses_as_a_function_can_be_decorated(backend: ListBackend) -> None:
