@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from prometheus_client import CollectorRegistry
 
 from llm_common import configure
@@ -14,6 +15,9 @@ from llm_common.prometheus import render_metrics
 from scraping import Scrape, parsed
 
 pytest_plugins = ["pytester"]
+
+settings.register_profile("project", deadline=None)  # speed is measured in benchmarks/, never in a test
+settings.load_profile("project")
 
 
 @pytest.fixture(autouse=True)

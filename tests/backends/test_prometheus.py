@@ -81,7 +81,7 @@ def recording_both() -> Iterator[tuple[CollectorRegistry, RecordedMetrics]]:
         yield registry, RecordedMetrics(memory)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.lists(actions(action_names() | hostile_names()), max_size=8))
 def test_any_program_gives_the_same_numbers_in_memory_and_on_the_scrape(program: list[TrackedAction]) -> None:
     with recording_both() as (registry, recorded):
@@ -100,7 +100,7 @@ def test_any_program_gives_the_same_numbers_in_memory_and_on_the_scrape(program:
             assert recorded.metric_value(metric) == pytest.approx(total, rel=1e-9)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.sets(hostile_names(), min_size=1, max_size=5))
 def test_the_scrape_is_valid_and_whole_whatever_the_names(names: set[str]) -> None:
     with recording_both() as (registry, _):

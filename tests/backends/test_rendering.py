@@ -68,7 +68,7 @@ class Twins:
 exact = st.integers(0, 2**20).map(lambda number: number / 1024) | st.integers(0, 2**40).map(float)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     st.dictionaries(
         hostile_names().map(lambda name: name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")),
