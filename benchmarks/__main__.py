@@ -49,7 +49,10 @@ def main() -> int:
     console = Console(width=None if sys.stdout.isatty() else 130)
     actions = 10_000 if options.short else 100_000
     progress = Console(stderr=True)
-    measured = list(track(rows(rounds, actions), "measuring", console=progress, disable=not progress.is_terminal))
+    series = 1_000 if options.short else 10_000
+    measured = list(
+        track(rows(rounds, actions, series), "measuring", console=progress, disable=not progress.is_terminal)
+    )
     console.print(table(measured))
     if options.json:
         machine = {"python": sys.version, "machine": platform.platform(), "rounds": rounds}

@@ -15,7 +15,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.contenders import Metrics, backends, facade, hand_written, in_threads
@@ -23,7 +24,13 @@ from benchmarks.measure import Case, Timing, alternate
 from llm_common import action_tracking, configure, dispatch
 from llm_common.backends.batching import ActionStore
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.catalog import ACTION_DURATION_BUCKETS
+from llm_common.backends.rendering import PreparedFamily, counter_template, go_number, histogram_template
+from llm_common.catalog import (
+    ACTION_DURATION_BUCKETS,
+    HTTP_DURATION_BUCKETS,
+    HTTP_REQUEST_DURATION,
+    HTTP_REQUESTS,
+)
 from llm_common.contract import FOLD_AT, Status
 from llm_common.prometheus import metrics_asgi_app, render_metrics
 
@@ -46,12 +53,13 @@ class Row:
     """How long one execution took, where that means something."""
 
 
-def rows(rounds: int, threads_actions: int) -> Iterator[Row]:
-    """Yield every row, measured with so many rounds and so many actions for each of eight threads."""
+def rows(rounds: int, threads_actions: int, http_series: int) -> Iterator[Row]:
+    """Yield every row: so many rounds, so many actions for each of eight threads, so many HTTP series."""
     yield from hot_path(rounds)
     yield from multiprocess(rounds)
     yield from several_threads(rounds, threads_actions)
     yield from scrapes(rounds)
+    yield from http_scrape(http_series)
     yield stall(rounds)
     yield memory()
     yield from start(rounds)
@@ -191,6 +199,59 @@ def scrapes(rounds: int) -> Iterator[Row]:
     timings = alternate(cases, rounds)
     yield against(timings, "scrape of 1,000 actions", "generate_latest, same series", 0.06)
     yield against(timings, "generate_latest over ours", "generate_latest, same series")
+
+
+class HttpFamilies:
+    """The HTTP families of the catalogue with constant values, written from templates as a store would.
+
+    The facade doesn't record HTTP yet; this measures what its way of writing costs for as many series as a large
+    service has.
+    """
+
+    def __init__(self, series: list[tuple[str, ...]]) -> None:
+        self._requests = [counter_template(HTTP_REQUESTS, one) for one in series]
+        self._durations = [histogram_template(HTTP_REQUEST_DURATION, one, HTTP_DURATION_BUCKETS) for one in series]
+        self._cumulative = (1,) * (len(HTTP_DURATION_BUCKETS) + 2)
+
+    def describe(self) -> list[Family]:
+        """Return nothing: there is no other collector to clash with."""
+        return []
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families."""
+        yield PreparedFamily(HTTP_REQUESTS, lambda: (one % go_number(1.0) for one in self._requests), list)
+        yield PreparedFamily(
+            HTTP_REQUEST_DURATION,
+            lambda: (one % (*self._cumulative, go_number(0.002)) for one in self._durations),
+            list,
+        )
+
+
+def http_scrape(number: int) -> Iterator[Row]:
+    """Yield what a scrape of ``number`` HTTP series costs, requests and durations."""
+    series: list[tuple[str, ...]] = [
+        ("GET", "200", f"items/{index}/{{id}}", "app_api", "dev", "bench") for index in range(number)
+    ]
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    ours.register(HttpFamilies(series))
+    labels = HTTP_REQUESTS.labels
+    requests = Counter(HTTP_REQUESTS.family, HTTP_REQUESTS.help, labels, registry=theirs)
+    durations = Histogram(
+        HTTP_REQUEST_DURATION.name,
+        HTTP_REQUEST_DURATION.help,
+        labels,
+        registry=theirs,
+        buckets=HTTP_DURATION_BUCKETS,
+    )
+    for one in series:
+        requests.labels(*one).inc()
+        durations.labels(*one).observe(0.002)
+    names = {"ours": ours, "theirs": theirs, "render": render_metrics, "generate_latest": generate_latest}
+    cases = {
+        f"writing {number:,} HTTP series": Case("render(registry=ours)", names, number=1),
+        "generate_latest, same series": Case("generate_latest(theirs)", names, number=1),
+    }
+    yield against(alternate(cases, 5, bursts=1), f"writing {number:,} HTTP series", "generate_latest, same series")
 
 
 def stall(rounds: int) -> Row:
