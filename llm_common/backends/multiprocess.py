@@ -13,6 +13,7 @@ from functools import partial
 from itertools import accumulate
 from math import inf
 from threading import RLock
+from typing import Any
 
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
@@ -43,12 +44,11 @@ class MappedValue:
 class MultiprocessActionRecorder:
     """The recorder of one action: a value for each line, made when the line first counts something."""
 
-    __slots__ = ("_bounds", "_buckets", "_counts", "_labels", "_lock", "_seconds", "_size", "_store")
+    __slots__ = ("_bounds", "_buckets", "_counts", "_labels", "_seconds", "_size", "_store")
 
     def __init__(self, store: "MultiprocessActionStore", name: str, env: str, app: str) -> None:
         self._labels = (name, env, app)
         self._store = store
-        self._lock = store.lock
         self._bounds = store.bounds
         self._counts: dict[Status, MappedValue] = {}
         self._buckets: list[MappedValue] = []
@@ -57,33 +57,11 @@ class MultiprocessActionRecorder:
 
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""
-        store = self._store
-        with self._lock:
-            if store.writing:  # this very thread was interrupted, by a signal handler or a __del__ that tracks
-                store.interruptions.append(partial(self._finish, status, seconds))
-                return
-            store.writing = True
-            try:
-                self._finish(status, seconds)
-                while store.interruptions:
-                    store.interruptions.pop(0)()
-            finally:
-                store.writing = False
+        self._store.write(self._finish, status, seconds)
 
     def sized(self, amount: float) -> None:
         """Add to the action's size."""
-        store = self._store
-        with self._lock:
-            if store.writing:
-                store.interruptions.append(partial(self._add, amount))
-                return
-            store.writing = True
-            try:
-                self._add(amount)
-                while store.interruptions:
-                    store.interruptions.pop(0)()
-            finally:
-                store.writing = False
+        self._store.write(self._add, amount)
 
     def _finish(self, status: Status, seconds: float) -> None:
         total = self._seconds
@@ -116,10 +94,6 @@ class MultiprocessActionRecorder:
         self._counts[status] = self._store.value(ACTION_COUNT, "_total", (name, status.value, env, app))
         return self._seconds
 
-    def moved(self) -> None:
-        """Take the new lock of the store, in a child process."""
-        self._lock = self._store.lock
-
     def samples(self) -> Iterator[tuple[Metric, Sample]]:
         """Yield every sample of this process, with the metric that it belongs to."""
         labels = dict(zip(ACTION_DURATION.labels, self._labels, strict=True))
@@ -141,9 +115,9 @@ class MultiprocessActionStore:
 
     def __init__(self, bounds: tuple[float, ...], directory: str) -> None:
         self.bounds = bounds
-        self.lock = RLock()  # re-entrant, so that a signal handler that tracks can't deadlock
-        self.writing = False
-        self.interruptions: list[Callable[[], None]] = []
+        self._lock = RLock()  # re-entrant, so that a signal handler that tracks can't deadlock
+        self._writing = False
+        self._interruptions: list[Callable[[], None]] = []
         """What was tracked in the middle of a write by the same thread; written right after it."""
         self._directory = directory
         self._files: dict[str, MmapedDict] = {}
@@ -160,6 +134,20 @@ class MultiprocessActionStore:
         key = (name, env, app)
         found = self._recorders.get(key)
         return found or self._recorders.setdefault(key, MultiprocessActionRecorder(self, name, env, app))
+
+    def write(self, change: Callable[..., None], *arguments: Any) -> None:
+        """Call ``change(*arguments)``, which writes values, while nothing else in this process does."""
+        with self._lock:
+            if self._writing:  # this very thread was interrupted, by a signal handler or a __del__ that tracks
+                self._interruptions.append(partial(change, *arguments))
+                return
+            self._writing = True
+            try:
+                change(*arguments)
+                while self._interruptions:
+                    self._interruptions.pop(0)()
+            finally:
+                self._writing = False
 
     def file(self, metric: Metric) -> MmapedDict:
         """Return the file of this process for such metrics, by whose name prometheus_client knows their type."""
@@ -179,14 +167,12 @@ class MultiprocessActionStore:
 
     def after_fork(self) -> None:
         """Turn to files of its own, in a child process; what the parent counted stays in the parent's."""
-        self.lock = RLock()
-        self.writing = False
-        self.interruptions.clear()
+        self._lock = RLock()
+        self._writing = False
+        self._interruptions.clear()
         self._files = {}
         for value in self._values:
             value.open(self)
-        for recorder in self._recorders.values():
-            recorder.moved()
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""
@@ -196,7 +182,7 @@ class MultiprocessActionStore:
     def collect(self) -> Iterator[Family]:
         """Yield what this process alone has counted, for endpoints that don't sum over the processes."""
         families = {metric.name: Family(metric.family, metric.help, metric.kind.value) for metric in METRICS}
-        with self.lock:
+        with self._lock:
             for recorder in self._recorders.values():
                 for metric, sample in recorder.samples():
                     families[metric.name].samples.append(sample)
