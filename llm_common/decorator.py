@@ -11,6 +11,7 @@ import sys
 import types
 from collections.abc import AsyncGenerator, Callable, Generator
 from functools import cached_property, partial, partialmethod, wraps
+from pkgutil import resolve_name
 from typing import Any, Protocol, TypeVar, cast
 
 from llm_common.dispatch import check_name
@@ -215,17 +216,17 @@ def first_step(generator: AsyncGenerator[Any, Any], value: Any) -> Any:
 class CallableProxy:
     """Stands for a callable object: the call is tracked, everything else is the object's own."""
 
-    __slots__ = ("__weakref__", "__wrapped__", "_name", "_tracked")
+    __slots__ = ("__weakref__", "__wrapped__", "_llm_common_name", "_llm_common_tracked")
 
     def __init__(self, name: str, wrapped: Any, wrapper: Callable[..., Any]) -> None:
         object.__setattr__(self, "__wrapped__", wrapped)
-        object.__setattr__(self, "_name", name)
-        object.__setattr__(self, "_tracked", wrapper)
+        object.__setattr__(self, "_llm_common_name", name)
+        object.__setattr__(self, "_llm_common_tracked", wrapper)
 
     @property
     def __call__(self) -> Callable[..., Any]:
         """The tracked call: a property, so that ``iscoroutinefunction(proxy.__call__)`` answers for the object."""
-        return cast("Callable[..., Any]", self._tracked)
+        return cast("Callable[..., Any]", self._llm_common_tracked)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
@@ -265,16 +266,16 @@ class CallableProxy:
             tell(self.__wrapped__, owner, name)
 
     def __copy__(self) -> Any:
-        return tracked(self._name, copy.copy(self.__wrapped__))
+        return tracked(self._llm_common_name, copy.copy(self.__wrapped__))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
-        return tracked(self._name, copy.deepcopy(self.__wrapped__, memo))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return tracked, (self._name, self.__wrapped__)
+        return tracked(self._llm_common_name, copy.deepcopy(self.__wrapped__, memo))
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return self.__reduce__()
+        reduced = self.__wrapped__.__reduce_ex__(protocol)
+        if isinstance(reduced, str):  # known by its name in its module, where the proxy stands now
+            return resolve_name, (f"{self.__wrapped__.__module__}:{reduced}",)
+        return tracked, (self._llm_common_name, self.__wrapped__)
 
 
 class BoundCallableProxy(CallableProxy):
@@ -288,4 +289,4 @@ class BoundCallableProxy(CallableProxy):
             return self
         if type(bound) is types.MethodType and bound.__func__ is self.__wrapped__:
             return types.MethodType(self, bound.__self__)
-        return tracked(self._name, bound) if callable(bound) else bound
+        return tracked(self._llm_common_name, bound) if callable(bound) else bound

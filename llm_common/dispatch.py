@@ -234,7 +234,9 @@ def _put_in_force(base: Pipeline | None, overrides: tuple[Override, ...], timeou
     Whatever was in force before and no longer is gets shut down. The lock ``changing`` is held.
     """
     before = _in_force()
-    pipeline = overrides[-1].follow(base) if overrides else base
+    pipeline = base
+    for one in overrides:  # all of them now, so that a plugin that fails does so before anything has changed
+        pipeline = one.follow(base)
     with state.lock:
         state.base, state.overrides, state.active = base, overrides, pipeline
         bindings.clear()

@@ -144,6 +144,10 @@ def takes_samples(recorder: object) -> bool:
     )
 
 
+EXACT = 2**53
+"""Up to here every whole number is a floating point number too."""
+
+
 def as_size(amount: object) -> float | None:
     """Return ``amount`` as a finite number that isn't negative, or ``None`` where it is none."""
     try:
@@ -152,7 +156,9 @@ def as_size(amount: object) -> float | None:
         return None
     if not 0 <= number < math.inf:
         return None
-    return amount if type(amount) is int else number  # whole numbers stay as they are given
+    if type(amount) is int and amount <= EXACT:
+        return amount  # whole numbers stay as they are given
+    return number
 
 
 def shown(value: object) -> str:

@@ -227,7 +227,7 @@ class Step:
     __slots__ = ("_before", "_inside")
 
     def __init__(self, tracker: ActionTracker) -> None:
-        tracker._outer = get_current()
+        tracker._outer = nearest_running(get_current())  # keeps no chain of ended trackers alive
         self._inside = tracker
 
     def __enter__(self) -> None:

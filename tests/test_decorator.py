@@ -5,6 +5,7 @@ import functools
 import gc
 import inspect
 import pickle
+import sys
 import types
 import unittest.mock
 import weakref
@@ -586,6 +587,25 @@ def test_a_callable_object_compares_copies_pickles_and_dies_as_it_did(backend: L
     del one, twin
     gc.collect()
     assert gone() is None
+
+
+@action_tracking_decorator("menu_handler")
+@functools.lru_cache
+def cached_at_module_level(number: int) -> int:
+    return number
+
+
+def test_what_is_pickled_by_its_name_still_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__, types.ModuleType(__name__)))
+    monkeypatch.setattr(sys.modules[__name__], "cached_at_module_level", cached_at_module_level, raising=False)
+    assert pickle.loads(pickle.dumps(cached_at_module_level)) is cached_at_module_level
+
+
+def test_an_object_keeps_its_own_private_attributes() -> None:
+    target = CallableObject()
+    target._name = "mine"  # type: ignore[attr-defined]
+    decorated = action_tracking_decorator("menu_handler")(target)
+    assert decorated._name == "mine"  # type: ignore[attr-defined]
 
 
 def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> None:

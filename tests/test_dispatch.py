@@ -777,6 +777,26 @@ def test_a_configuration_made_during_the_first_use_wins(monkeypatch: pytest.Monk
     assert len(backend.calls) == 2
 
 
+def test_a_plugin_that_fails_under_two_overrides_fails_in_configure_and_changes_nothing() -> None:
+    class Moody:
+        failing = False
+
+        @hookimpl
+        def llm_common_configured(self, settings: Any) -> None:
+            if self.failing:
+                raise OSError("no")
+
+    moody, backend = Moody(), ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    with override(plugins=(moody,)), override(plugins=()):
+        moody.failing = True
+        with pytest.raises(PluginError, match="llm_common_configured raised OSError"):
+            configure(app="shop_bot", backends=["noop"])
+        track("1")
+    track("2")
+    assert backend.bound == ["1", "2"]
+
+
 def test_a_plugin_that_tracks_while_it_is_loaded_is_loaded_once(distributions: Distributions) -> None:
     distributions.add(
         "eager",

@@ -108,6 +108,13 @@ def test_an_amount_that_can_be_neither_converted_nor_shown_is_left_out(backend: 
     assert backend.calls == [("reindex_task", "ok")]
 
 
+def test_sums_of_absurd_sizes_harm_nobody() -> None:
+    with record_metrics() as recorded, action_tracking("reindex_task") as tracker:
+        for amount in (10**308, 10**308, 0.5):
+            tracker.size(amount)
+    assert recorded.events == [ActionEvent("reindex_task", "ok", float("inf"))]
+
+
 def test_any_kind_of_number_is_a_size() -> None:
     with record_metrics() as recorded, action_tracking("reindex_task") as tracker:
         for amount in (1, 0.5, Decimal("0.25"), Fraction(1, 8), True):

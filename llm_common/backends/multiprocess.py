@@ -183,7 +183,7 @@ class MultiprocessActionStore:
         """Yield what this process alone has counted, for endpoints that don't sum over the processes."""
         families = {metric.name: Family(metric.family, metric.help, metric.kind.value) for metric in METRICS}
         with self._lock:
-            for recorder in self._recorders.values():
+            for recorder in list(self._recorders.values()):  # actions are bound without the lock
                 for metric, sample in recorder.samples():
                     families[metric.name].samples.append(sample)
         for metric in (ACTION_COUNT, ACTION_DURATION, ACTION_SIZE):
