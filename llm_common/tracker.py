@@ -149,6 +149,13 @@ class SampledTracker(ActionTracker):
 
     __slots__ = ()
 
+    def __enter__(self) -> Self:  # without the size, which only events need
+        if self._samples is not None:
+            raise_in_use(self)
+        self._samples = self._action.ok
+        self._started = perf_counter()
+        return self
+
     def __exit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
     ) -> None:
