@@ -22,14 +22,14 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.contenders import Metrics, backends, facade, hand_written, in_threads
 from benchmarks.measure import Case, Timing, alternate
 from llm_common import action_tracking, configure, dispatch
-from llm_common.backends.batching import ActionStore
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.rendering import PreparedFamily, counter_template, go_number, histogram_template
+from llm_common.backends.store import BatchedStore
 from llm_common.catalog import (
-    ACTION_DURATION_BUCKETS,
     HTTP_DURATION_BUCKETS,
     HTTP_REQUEST_DURATION,
     HTTP_REQUESTS,
+    Buckets,
 )
 from llm_common.contract import FOLD_AT, Status
 from llm_common.prometheus import metrics_asgi_app, render_metrics
@@ -173,7 +173,7 @@ def several_threads(rounds: int, actions: int) -> Iterator[Row]:
 def filled(actions: int) -> tuple[CollectorRegistry, Metrics]:
     """Return a registry of ours and the library's metrics, with the same series in both."""
     registry, metrics = CollectorRegistry(), Metrics()
-    store = ActionStore(ACTION_DURATION_BUCKETS)
+    store = BatchedStore(Buckets())
     registry.register(store)
     for number in range(actions):
         name = f"action_{number}_handler"

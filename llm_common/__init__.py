@@ -15,6 +15,7 @@ from llm_common.tracking import action_tracking
 
 if TYPE_CHECKING:
     from llm_common.current import current_action
+    from llm_common.http_exchange import http_tracking
 
 __all__ = [
     "ActionTracker",
@@ -23,6 +24,7 @@ __all__ = [
     "configure",
     "current_action",
     "hookimpl",
+    "http_tracking",
     "shutdown",
 ]
 
@@ -32,4 +34,8 @@ def __getattr__(name: str) -> Any:
         from llm_common.current import current_action
 
         return current_action
+    if name == "http_tracking":  # likewise: what never speaks HTTP needn't load it
+        from llm_common.http_exchange import http_tracking
+
+        return http_tracking
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,6 +6,7 @@ names and label sets are a contract with dashboards in production: they never ch
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 ACTION_DURATION_BUCKETS = (
     *(0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0),
@@ -21,6 +22,26 @@ HTTP_DURATION_BUCKETS = (
 
 HTTP_SIZE_BUCKETS = (1e2, 1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8, 5e8, 1e9)
 """Default bounds for the size of HTTP bodies, in bytes."""
+
+MAX_ACTION_NAMES = 2_000
+"""How many names of actions have series of their own, by default."""
+
+MAX_HTTP_SERIES = 10_000
+"""How many combinations of method, status, resource and app_type have series of their own, by default."""
+
+OVERFLOW = "{other}"
+"""What stands in the labels of the one series that takes everything past such a limit."""
+
+
+class Buckets(NamedTuple):
+    """The upper bounds of the histograms' buckets, ascending, without the implied ``+Inf``."""
+
+    action_duration: tuple[float, ...] = ACTION_DURATION_BUCKETS
+    """In seconds."""
+    http_duration: tuple[float, ...] = HTTP_DURATION_BUCKETS
+    """In seconds."""
+    http_size: tuple[float, ...] = HTTP_SIZE_BUCKETS
+    """In bytes."""
 
 
 class Kind(StrEnum):

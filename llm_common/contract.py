@@ -1,12 +1,13 @@
 """What a backend must be: the few types that the facade and its backends exchange.
 
-The facade asks a backend once for a *recorder* per action name, keeps it, and from then on calls nothing but the
-recorder. A recorder therefore holds everything that can be resolved in advance: the series, its label values, the lock.
+The facade asks a backend once for a *recorder* per action name or HTTP series, keeps it, and from then on calls nothing
+but the recorder. A recorder therefore holds everything that can be resolved in advance: the series, its label values,
+the lock.
 """
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 
 class Status(StrEnum):
@@ -74,3 +75,39 @@ class ActionEventRecorder(Protocol):
 
     def sized(self, amount: float) -> object:
         """Add ``amount`` at once, as :meth:`ActionRecorder.sized`; the event repeats the sum at the end."""
+
+
+class HttpSeries(NamedTuple):
+    """The labels of one HTTP series, besides ``env`` and ``app``."""
+
+    method: str
+    """Upper case; ``_OTHER`` for one that the HTTP standards don't define."""
+    status: str
+    """Three digits, or ``error``, ``timeout`` or ``cancelled`` where there was no response."""
+    resource: str
+    """The route's template, or the path without what varies."""
+    app_type: str
+    """``app_api`` for requests that are served; for those that are sent, what they are sent to."""
+
+
+class HttpRecorder(Protocol):
+    """The handle through which a backend receives the exchanges of one HTTP series.
+
+    What :class:`ActionRecorder` says of threads, signal handlers and exceptions holds here too.
+    """
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> object:
+        """Count one exchange: its duration, ``seconds`` ≥ 0, and the sizes of both bodies in bytes, ≥ 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpExchange:
+    """One HTTP exchange that ended, as plain data. Equality ignores the time, which a test can't foresee."""
+
+    method: str
+    status: str
+    resource: str
+    app_type: str
+    request_bytes: int = 0
+    response_bytes: int = 0
+    seconds: float = field(default=0.0, compare=False)

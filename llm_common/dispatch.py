@@ -1,7 +1,8 @@
-"""The one mutable global: which pipeline is active, and what it bound for each action name.
+"""The one mutable global: which pipeline is active, and what it bound for each action name and each HTTP series.
 
-:data:`bindings` is filled on first use and emptied whenever another pipeline becomes active, so that no handle survives
-a change. An action that is under way keeps what it began with, and so ends on the backends that it started on.
+:data:`bindings` and :data:`http_bindings` are filled on first use and emptied whenever another pipeline becomes active,
+so that no handle survives a change. An action that is under way keeps what it began with, and so ends on the backends
+that it started on.
 """
 
 import atexit
@@ -15,8 +16,9 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import Any
 
+from llm_common.contract import HttpSeries
 from llm_common.errors import LLMCommonError
-from llm_common.pipeline import BoundAction, Pipeline, shown
+from llm_common.pipeline import BoundAction, BoundHttp, Pipeline, shown
 from llm_common.settings import Settings, find_pyproject, main_module_name, resolve, wants_strict
 
 logger = logging.getLogger("llm_common")
@@ -28,6 +30,9 @@ SHUTDOWN_TIMEOUT = 5.0
 bindings: dict[str, BoundAction] = {}
 """What the active pipeline bound for each action name; filled on first use, emptied by a change."""
 
+http_bindings: dict[tuple[str, str, str, str], BoundHttp] = {}
+"""The same for each HTTP series: method, status, resource and app_type."""
+
 
 def bind(name: object) -> BoundAction:
     """Return what the active pipeline binds for ``name``, and keep it in :data:`bindings`.
@@ -36,11 +41,40 @@ def bind(name: object) -> BoundAction:
     """
     checked = check_name(name)
     pipeline, findable = active(), state.findable
-    bound = pipeline.bind(checked, findable)
+    admitted = pipeline.admitted_action(checked)
+    bound = bindings.get(admitted)  # past the limit, names share a binding and have none of their own
+    if bound is not None:
+        return bound
+    bound = pipeline.bind_action(admitted, findable)
     with state.lock:
         if pipeline is state.active and findable is state.findable:  # else something changed meanwhile
-            bound = bindings.setdefault(checked, bound)
+            bound = bindings.setdefault(admitted, bound)
     return bound
+
+
+def bind_http(series: HttpSeries) -> BoundHttp:
+    """Return what the active pipeline binds for an HTTP series, and keep it in :data:`http_bindings`."""
+    pipeline = active()
+    admitted = pipeline.admitted_http(series)
+    bound = http_bindings.get(admitted)
+    if bound is not None:
+        return bound
+    bound = pipeline.bind_http(admitted)
+    with state.lock:
+        if pipeline is state.active:
+            bound = http_bindings.setdefault(admitted, bound)
+    return bound
+
+
+def misused(problem: str) -> None:
+    """Raise :class:`~llm_common.errors.TrackingError` in strict mode, else log ``problem``, once as a warning."""
+    active().misused(problem)
+
+
+def forget_bindings() -> None:
+    """Forget what was bound; whatever changes the active pipeline calls this, under the lock."""
+    bindings.clear()
+    http_bindings.clear()
 
 
 def check_name(name: object) -> str:
@@ -181,6 +215,9 @@ def configure(
     plugins: Sequence[object] | str | None = None,
     strict: bool | None = None,
     action_duration_buckets: Sequence[float] | None = None,
+    http_duration_buckets: Sequence[float] | None = None,
+    http_size_buckets: Sequence[float] | None = None,
+    max_series: int | None = None,
 ) -> Settings:
     """Set up metrics for this process, and return the settings with where each value came from.
 
@@ -189,8 +226,9 @@ def configure(
     again at any time and from any thread: the latest call wins; actions under way end on the backends that they
     started on.
 
-    ``backends`` and ``plugins`` take names and objects with hook implementations; ``action_duration_buckets`` the upper
-    bounds of ``genapp_action_duration_sec``, in seconds, ascending.
+    ``backends`` and ``plugins`` take names and objects with hook implementations. ``action_duration_buckets``,
+    ``http_duration_buckets`` (seconds) and ``http_size_buckets`` (bytes) are upper bounds, ascending. ``max_series``
+    limits the action names and the HTTP series: what comes past it is counted as ``{other}``.
 
     Raises :class:`~llm_common.errors.ConfigurationError` for a value that can't be read or a backend that doesn't
     exist, and :class:`~llm_common.errors.PluginError` for one that can't be loaded; what was in force then stays.
@@ -202,6 +240,9 @@ def configure(
         "plugins": plugins,
         "strict": strict,
         "action_duration_buckets": action_duration_buckets,
+        "http_duration_buckets": http_duration_buckets,
+        "http_size_buckets": http_size_buckets,
+        "max_series": max_series,
     }
     with state.changing:
         settings = read_settings(overrides)
@@ -239,7 +280,7 @@ def _put_in_force(base: Pipeline | None, overrides: tuple[Override, ...], timeou
         pipeline = one.follow(base)
     with state.lock:
         state.base, state.overrides, state.active = base, overrides, pipeline
-        bindings.clear()
+        forget_bindings()
     _retire(before, timeout)
     _flush_at_exit()
 
@@ -271,7 +312,7 @@ def make_trackers_findable() -> None:
     """Let all trackers from now on be found by ``current_action()``. There is no way back, and no need for one."""
     with state.lock:
         state.findable = True
-        bindings.clear()
+        forget_bindings()
 
 
 @contextmanager
@@ -301,7 +342,7 @@ def unconfigured() -> Iterator[None]:
     with state.changing, state.lock:
         kept = state.base, state.overrides, state.active, state.stopped
         state.base, state.overrides, state.active, state.stopped = None, (), None, None
-        bindings.clear()
+        forget_bindings()
     try:
         yield
     finally:
@@ -309,5 +350,5 @@ def unconfigured() -> Iterator[None]:
             inside = _in_force()
             with state.lock:
                 state.base, state.overrides, state.active, state.stopped = kept
-                bindings.clear()
+                forget_bindings()
             _retire(inside)

@@ -1,14 +1,14 @@
 """The hooks that a backend or plugin may implement, marked with ``llm_common.hookimpl``.
 
-None of them is on the hot path: a hook is called when a backend is created, when an action name is first seen, or when
-a block is left by an exception. A plugin names only the arguments that it wants.
+None of them is on the hot path: a hook is called when a backend is created, when an action name or an HTTP series is
+first seen, or when a block is left by an exception. A plugin names only the arguments that it wants.
 """
 
 from typing import TYPE_CHECKING
 
 import pluggy
 
-from llm_common.contract import ActionEventRecorder, ActionRecorder, Status
+from llm_common.contract import ActionEventRecorder, ActionRecorder, HttpRecorder, HttpSeries, Status
 
 if TYPE_CHECKING:
     from llm_common.settings import Settings
@@ -36,6 +36,16 @@ def llm_common_bind_action(name: str, settings: "Settings") -> ActionRecorder | 
     threads that do so at the same moment. Called again after the configuration changed. ``name`` is valid Unicode
     without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can filter or
     decorate recorders.
+    """
+
+
+@hookspec(firstresult=True)
+def llm_common_bind_http(series: HttpSeries, settings: "Settings") -> HttpRecorder | None:
+    """Return the recorder for the HTTP exchanges of ``series``, or ``None`` to leave them unrecorded.
+
+    Called for each pair of backend and series when the series is first seen, as ``llm_common_bind_action`` is for
+    actions: perhaps in several threads at once, and again after the configuration changed. The labels are valid Unicode
+    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``.
     """
 
 

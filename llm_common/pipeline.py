@@ -1,8 +1,8 @@
 """One configuration made real: a plugin manager with the backends and plugins that the settings name.
 
-A backend is asked for a recorder when an action name is first seen; the recorder is kept in a :class:`BoundAction` and
-called directly from then on. Each backend is asked through a caller of its own, so that one that raises silences
-nobody, while wrappers (filters, limits) still apply to every backend.
+A backend is asked for a recorder when an action name or an HTTP series is first seen; the recorder is kept in a
+:class:`BoundAction` or a :class:`BoundHttp` and called directly from then on. Each backend is asked through a caller of
+its own, so that one that raises silences nobody, while wrappers (filters, limits) still apply to every backend.
 """
 
 import inspect
@@ -11,13 +11,15 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.contract import ActionEvent, Status
+from llm_common.catalog import ACTION_COUNT, HTTP_REQUESTS, MAX_ACTION_NAMES, MAX_HTTP_SERIES, OVERFLOW
+from llm_common.contract import ActionEvent, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
 from llm_common.settings import Settings, clean_label
 from llm_common.tracker import (
@@ -112,10 +114,56 @@ class BoundAction:
 
     def misused(self, operation: str, problem: str) -> None:
         """Raise :class:`TrackingError` in strict mode, else log the problem, once per action as a warning."""
-        text = f"action {self.name!r}: {problem}"
-        if self.pipeline.settings.strict:
-            raise TrackingError(text)
-        self.pipeline.log_once((self.name, operation), text)
+        self.pipeline.misused(f"action {self.name!r}: {problem}", (self.name, operation))
+
+
+class BoundHttp:
+    """One HTTP series with all that the backends of one pipeline bound for it."""
+
+    __slots__ = ("_finishers", "_pipeline", "series")
+
+    def __init__(self, series: HttpSeries, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
+        self.series = series
+        self._pipeline = pipeline
+        self._finishers = tuple((backend, one.finished) for backend, one in recorders)
+
+    def finished(
+        self, seconds: float, request_bytes: int, response_bytes: int, exception: BaseException | None = None
+    ) -> None:
+        """Tell every recorder that an exchange ended, by ``exception`` if any, which no fault may replace."""
+        faults: list[Exception] | None = None
+        for backend, finished in self._finishers:
+            try:
+                finished(seconds, request_bytes, response_bytes)
+            except Exception as fault:
+                faults = self._pipeline.report_fault(backend, "finished", fault, faults)
+        if faults and exception is None and self._pipeline.settings.strict:
+            raise faults[0]
+
+
+class SeriesLimit:
+    """Admits the first so many keys that it is asked about, and no others.
+
+    It takes no lock: each key draws a number, and only those below the limit are admitted. Where two threads bring the
+    same new key at the same moment, a number may be wasted; there are never too many.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._numbers = count()
+        self._admitted: dict[object, int] = {}
+
+    def admits(self, key: object) -> bool:
+        """Return whether ``key`` may have series of its own."""
+        if key in self._admitted:
+            return True
+        if len(self._admitted) >= self.most:
+            return False
+        number = next(self._numbers)
+        if number >= self.most:
+            return False
+        self._admitted[key] = number
+        return True
 
 
 size_lock = RLock()
@@ -218,24 +266,11 @@ class Pipeline:
         for item in settings.backends:
             self._add_backend(item)
         self._check_hooks()
-        binding = [
-            impl
-            for impl in self.manager.hook.llm_common_bind_action.get_hookimpls()
-            if not impl.wrapper and not impl.hookwrapper
-        ]
-        for impl in binding:
-            if impl.plugin not in self._backends.values():
-                raise PluginError(
-                    f"the {impl.plugin!r} records actions, so it is a backend: give it in backends=, not in plugins="
-                )
-        self.records = bool(binding)
-        """Whether any backend records actions; false where ``noop`` is the only one."""
-        self._binders = {
-            name: self.manager.subset_hook_caller(
-                "llm_common_bind_action", [other for other in self._backends.values() if other is not backend]
-            )
-            for name, backend in self._backends.items()
-        }
+        self._binders = {hook: self._callers(hook) for hook in ("llm_common_bind_action", "llm_common_bind_http")}
+        self.records = any(self._binders.values())
+        """Whether any backend records anything; false where ``noop`` is the only one."""
+        self._actions = SeriesLimit(settings.max_series or MAX_ACTION_NAMES)
+        self._http = SeriesLimit(settings.max_series or MAX_HTTP_SERIES)
         try:
             self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
         except LLMCommonError:
@@ -293,25 +328,78 @@ class Pipeline:
             known = ", ".join(sorted(name for name in vars(hookspecs) if name.startswith("llm_common_")))
             raise PluginError(f"a hook is misspelt: {problem}. The hooks are: {known}") from None
 
-    def bind(self, name: str, findable: bool) -> BoundAction:
+    def _callers(self, hook: str) -> "dict[str, HookCaller]":
+        """Return for each backend what calls ``hook`` on it and on the wrappers alone; nothing where none has it."""
+        implementations = [
+            impl
+            for impl in getattr(self.manager.hook, hook).get_hookimpls()
+            if not impl.wrapper and not impl.hookwrapper
+        ]
+        for impl in implementations:
+            if impl.plugin not in self._backends.values():
+                raise PluginError(
+                    f"the {impl.plugin!r} has {hook}, so it is a backend: give it in backends=, not in plugins="
+                )
+        if not implementations:
+            return {}
+        return {
+            name: self.manager.subset_hook_caller(
+                hook, [other for other in self._backends.values() if other is not backend]
+            )
+            for name, backend in self._backends.items()
+        }
+
+    def admitted_action(self, name: str) -> str:
+        """Return ``name``, or :data:`~llm_common.catalog.OVERFLOW` where there are too many names already."""
+        if self._actions.admits(name):
+            return name
+        self.log_once(
+            ("max_series", "actions"),
+            f"{ACTION_COUNT.name} has series for {self._actions.most:,} names, which is the limit (max_series); "
+            f"further names are counted together as {OVERFLOW!r}, the first of them {shown(name)}. A name is a "
+            "literal: is one built from user data?",
+        )
+        return OVERFLOW
+
+    def admitted_http(self, series: HttpSeries) -> HttpSeries:
+        """Return ``series``, or the overflow series where there are too many already."""
+        if self._http.admits(series):
+            return series
+        self.log_once(
+            ("max_series", "http"),
+            f"{HTTP_REQUESTS.name} has {self._http.most:,} series, which is the limit (max_series); further ones are "
+            f"counted together as {OVERFLOW!r}, the first of them {shown(tuple(series))}. Is there a part of the path "
+            "that varies and isn't a number or UUID?",
+        )
+        return HttpSeries(OVERFLOW, OVERFLOW, OVERFLOW, OVERFLOW)
+
+    def bind_action(self, name: str, findable: bool) -> BoundAction:
         """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged.
 
         ``findable`` says whether ``current_action()`` must find the action's trackers.
         """
         label = clean_label(name)
+        return BoundAction(label, self, self._recorders("llm_common_bind_action", name=label), findable)
+
+    def bind_http(self, series: HttpSeries) -> BoundHttp:
+        """Ask each backend for its recorder of an HTTP series, as :meth:`bind_action` does for an action."""
+        labels = HttpSeries(*map(clean_label, series))
+        return BoundHttp(labels, self, self._recorders("llm_common_bind_http", series=labels))
+
+    def _recorders(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
         faults: list[Exception] | None = None
-        for backend, binder in self._binders.items():
+        for backend, binder in self._binders[hook].items():
             try:
-                recorder = binder(name=label, settings=self.settings)
+                recorder = binder(**arguments, settings=self.settings)
                 # Two backends on one registry have the same recorder, which must count once.
                 if recorder is not None and not any(recorder is other for _, other in recorders):
-                    recorders.append((backend, checked_recorder(recorder)))
+                    recorders.append((backend, checked_recorder(recorder, hook)))
             except Exception as fault:
-                faults = self.report_fault(backend, "llm_common_bind_action", fault, faults)
+                faults = self.report_fault(backend, hook, fault, faults)
         if faults and self.settings.strict:
             raise faults[0]
-        return BoundAction(label, self, recorders, findable)
+        return recorders
 
     def classify(self, exception: BaseException) -> Status:
         """Return the status of an action that ``exception`` ended."""
@@ -324,6 +412,12 @@ class Pipeline:
             except Exception as fault:
                 self.report_fault("a plugin", "llm_common_classify_exception", fault)
         return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
+
+    def misused(self, problem: str, key: object = "http_tracking") -> None:
+        """Raise :class:`TrackingError` in strict mode, else log ``problem``: once per ``key`` as a warning."""
+        if self.settings.strict:
+            raise TrackingError(problem)
+        self.log_once(key, problem)
 
     def report_fault(
         self, backend: str, operation: str, fault: Exception, faults: list[Exception] | None = None
@@ -369,12 +463,16 @@ class Pipeline:
         return [cast("HookObject", plugin).wrapped for plugin in self.manager.get_plugins()]
 
 
-def checked_recorder(recorder: object) -> object:
-    """Return ``recorder`` if it is one; raise :class:`PluginError` that says what is missing otherwise."""
-    for method in ("ended" if hasattr(recorder, "ended") else "finished", "sized"):
+def checked_recorder(recorder: object, hook: str) -> object:
+    """Return what ``hook`` returned if it is a recorder; raise :class:`PluginError` that says what is missing else."""
+    if hook == "llm_common_bind_http":
+        required, whole = ["finished"], "finished(seconds, request_bytes, response_bytes)"
+    else:
+        required = ["ended" if hasattr(recorder, "ended") else "finished", "sized"]
+        whole = "finished(status, seconds) and sized(amount)"
+    for method in required:
         if not callable(getattr(recorder, method, None)):
             raise PluginError(
-                f"llm_common_bind_action returned {shown(recorder)}, which has no method {method}(); "
-                "a recorder has finished(status, seconds) and sized(amount)"
+                f"{hook} returned {shown(recorder)}, which has no method {method}(); a recorder has {whole}"
             )
     return recorder

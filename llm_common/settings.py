@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from llm_common.catalog import ACTION_DURATION_BUCKETS
+from llm_common.catalog import ACTION_DURATION_BUCKETS, HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, Buckets
 from llm_common.errors import ConfigurationError
 
 DEFAULT_BACKENDS = ("prometheus",)
@@ -37,12 +37,23 @@ class Settings:
     """Whether a tracking fault raises instead of being logged once."""
     action_duration_buckets: tuple[float, ...] = ACTION_DURATION_BUCKETS
     """Upper bounds for ``genapp_action_duration_sec``, ascending, in seconds."""
+    http_duration_buckets: tuple[float, ...] = HTTP_DURATION_BUCKETS
+    """Upper bounds for ``genapp_http_request_duration_sec``, ascending, in seconds."""
+    http_size_buckets: tuple[float, ...] = HTTP_SIZE_BUCKETS
+    """Upper bounds for ``genapp_http_request_size_bytes``, ascending, in bytes."""
+    max_series: int | None = None
+    """How many series a metric may have before new ones go to ``{other}``; ``None`` for the catalogue's limits."""
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     """For each setting, where its value came from, in words."""
 
     def source(self, name: str) -> str:
         """Return where the value of the setting ``name`` came from."""
         return self.sources.get(name, "the default")
+
+    @property
+    def buckets(self) -> Buckets:
+        """The bounds of all histograms."""
+        return Buckets(self.action_duration_buckets, self.http_duration_buckets, self.http_size_buckets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +141,16 @@ def _buckets(value: object, source: str) -> tuple[float, ...]:
     return tuple(bounds)
 
 
+def _limit(value: object, source: str) -> int:
+    try:
+        number = int(value) if isinstance(value, str) else value
+    except ValueError:
+        number = value
+    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        raise ConfigurationError(f"{source} is {value!r}; accepted: a whole number from 1 on")
+    return number
+
+
 READERS: Mapping[str, Callable[[object, str], Any]] = MappingProxyType(
     {
         "app": _text,
@@ -138,6 +159,9 @@ READERS: Mapping[str, Callable[[object, str], Any]] = MappingProxyType(
         "plugins": _names,
         "strict": _strict,
         "action_duration_buckets": _buckets,
+        "http_duration_buckets": _buckets,
+        "http_size_buckets": _buckets,
+        "max_series": _limit,
     }
 )
 """Every setting, with what turns a raw value and the name of its source into a checked one."""

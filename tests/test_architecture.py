@@ -16,13 +16,14 @@ from llm_common import hookspecs
 
 FLOORS = [
     ["catalog", "contract", "errors"],
-    ["settings", "hookspecs", "tracker"],
+    ["settings", "hookspecs", "tracker", "http_labels"],
     ["plugins"],
     ["pipeline"],
     ["dispatch"],
-    ["tracking", "backends", "current"],
+    ["tracking", "backends", "current", "http_exchange"],
     ["decorator"],
     ["__init__", "exposition"],
+    ["integrations"],
     ["prometheus"],
     ["testing"],
     ["demo"],
@@ -97,7 +98,7 @@ def test_what_the_package_exports_exists_and_is_the_same_through_both_doors() ->
 
 def test_every_hook_is_prefixed_typed_and_says_when_it_is_called() -> None:
     hooks = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "llm_common_spec")}
-    assert len(hooks) == 5
+    assert len(hooks) == 6
     for name, hook in hooks.items():
         assert name.startswith("llm_common_")
         assert "alled" in (hook.__doc__ or "")

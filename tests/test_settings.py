@@ -29,6 +29,9 @@ RAW: Mapping[str, tuple[Any, Any, Any]] = {
     "plugins": (["code"], "environment", ["file"]),
     "strict": (True, "yes", False),
     "action_duration_buckets": ([1], "2,3", [4.0]),
+    "http_duration_buckets": ([1], "2,3", [4.0]),
+    "http_size_buckets": ([1], "2,3", [4.0]),
+    "max_series": (1, "2", 3),
 }
 
 
@@ -101,6 +104,10 @@ def test_objects_are_kept_as_they_are_even_where_they_compare_equal() -> None:
         ({"action_duration_buckets": [0, 1]}, {}, ["positive"]),
         ({"action_duration_buckets": [float("nan")]}, {}, ["positive"]),
         ({"action_duration_buckets": 5}, {}, ["is 5"]),
+        ({"max_series": 0}, {}, ["the argument max_series= of configure() is 0", "a whole number from 1 on"]),
+        ({"max_series": True}, {}, ["is True"]),
+        ({"max_series": 1.5}, {}, ["is 1.5"]),
+        ({}, {"LLM_COMMON_MAX_SERIES": "many"}, ["LLM_COMMON_MAX_SERIES is 'many'"]),
     ],
 )
 def test_what_cannot_be_read_is_an_error_that_names_value_source_and_what_is_accepted(

@@ -117,7 +117,7 @@ def test_no_kind_of_tracker_can_be_entered_twice(counts: Counts) -> None:
 def test_a_fold_that_fails_harms_nobody_and_raises_in_strict_mode(
     findable: bool, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from llm_common.backends.batching import ActionSeries
+    from llm_common.backends.action_series import ActionSeries
 
     def broken(self: ActionSeries) -> None:
         raise OSError("fold is broken")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from threading import RLock
 from weakref import WeakSet
 
-from llm_common.contract import ActionEvent
+from llm_common.contract import ActionEvent, HttpExchange, HttpSeries
 from llm_common.hookspecs import hookimpl
 from llm_common.settings import Settings
 
@@ -34,7 +34,16 @@ class SizedRecord:
     app: str
 
 
-Record = EndedRecord | SizedRecord
+@dataclass(frozen=True, slots=True)
+class HttpRecord:
+    """One HTTP exchange that ended, with the label values in force."""
+
+    exchange: HttpExchange
+    env: str
+    app: str
+
+
+Record = EndedRecord | SizedRecord | HttpRecord
 
 
 class MemoryActionRecorder:
@@ -54,6 +63,22 @@ class MemoryActionRecorder:
     def sized(self, amount: float) -> None:
         """Keep one size."""
         self._backend.add(SizedRecord(self._name, amount, self._env, self._app))
+
+
+class MemoryHttpRecorder:
+    """The recorder of one HTTP series: it appends to the backend's records."""
+
+    __slots__ = ("_app", "_backend", "_env", "_series")
+
+    def __init__(self, backend: "MemoryBackend", series: HttpSeries, settings: Settings) -> None:
+        self._backend = backend
+        self._series = series
+        self._env, self._app = settings.env, settings.app
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        """Keep one exchange."""
+        exchange = HttpExchange(*self._series, request_bytes, response_bytes, seconds)
+        self._backend.add(HttpRecord(exchange, self._env, self._app))
 
 
 class MemoryBackend:
@@ -81,6 +106,11 @@ class MemoryBackend:
         """The actions that ended, oldest first."""
         return tuple(record.event for record in self.records if isinstance(record, EndedRecord))
 
+    @property
+    def exchanges(self) -> Sequence[HttpExchange]:
+        """The HTTP exchanges that ended, oldest first."""
+        return tuple(record.exchange for record in self.records if isinstance(record, HttpRecord))
+
     def add(self, record: Record) -> None:
         """Keep one record."""
         with self._lock:
@@ -91,6 +121,11 @@ class MemoryBackend:
     def llm_common_bind_action(self, name: str, settings: Settings) -> MemoryActionRecorder:
         """Return a recorder with the label values of ``settings``."""
         return MemoryActionRecorder(self, name, settings)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> MemoryHttpRecorder:
+        """Return a recorder with the label values of ``settings``."""
+        return MemoryHttpRecorder(self, series, settings)
 
 
 _every: WeakSet[MemoryBackend] = WeakSet()

@@ -10,18 +10,28 @@ import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import accumulate
 from math import inf
 from threading import RLock
-from typing import Any
+from typing import Any, NamedTuple
 
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.samples import Sample
 
-from llm_common.backends.rendering import go_number
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE, METRICS, Metric
-from llm_common.contract import Status
+from llm_common.backends.batching import histogram_samples
+from llm_common.backends.rendering import empty_families, go_number
+from llm_common.catalog import (
+    ACTION_COUNT,
+    ACTION_DURATION,
+    ACTION_SIZE,
+    HTTP_REQUEST_DURATION,
+    HTTP_REQUEST_SIZE,
+    HTTP_REQUESTS,
+    METRICS,
+    Buckets,
+    Metric,
+)
+from llm_common.contract import HttpSeries, Status
 
 
 class MappedValue:
@@ -29,30 +39,56 @@ class MappedValue:
 
     __slots__ = ("key", "metric", "total", "write")
 
-    def __init__(self, store: "MultiprocessActionStore", metric: Metric, key: str) -> None:
+    def __init__(self, store: "MultiprocessStore", metric: Metric, key: str) -> None:
         self.metric = metric
         self.key = key
         self.open(store)
 
-    def open(self, store: "MultiprocessActionStore") -> None:
+    def open(self, store: "MultiprocessStore") -> None:
         """Begin with what the file of this process has, which is nothing unless a process had the same number."""
         file = store.file(self.metric)
         self.total: float = file.read_value(self.key)[0]  # type: ignore[no-untyped-call]
         self.write: Callable[[str, float, float], None] = file.write_value
 
 
+class MappedHistogram:
+    """The lines of one histogram's series, kept in a file. Whoever observes holds the store's lock."""
+
+    __slots__ = ("_bounds", "_buckets", "_total")
+
+    def __init__(
+        self, store: "MultiprocessStore", metric: Metric, labels: tuple[str, ...], bounds: tuple[float, ...]
+    ) -> None:
+        self._bounds = bounds
+        self._buckets = [store.value(metric, "_bucket", (*labels, go_number(bound)), "le") for bound in (*bounds, inf)]
+        self._total = store.value(metric, "_sum", labels)
+
+    def observe(self, amount: float) -> None:
+        """Count one value."""
+        total = self._total
+        bucket = self._buckets[bisect_left(self._bounds, amount)]
+        total.total += amount
+        bucket.total += 1.0
+        total.write(total.key, total.total, 0.0)
+        bucket.write(bucket.key, bucket.total, 0.0)
+
+    def samples(self, metric: Metric, labels: dict[str, str]) -> Iterator[Sample]:
+        """Yield the samples of the series."""
+        return histogram_samples(
+            metric, labels, self._bounds, tuple(int(bucket.total) for bucket in self._buckets), self._total.total
+        )
+
+
 class MultiprocessActionRecorder:
     """The recorder of one action: a value for each line, made when the line first counts something."""
 
-    __slots__ = ("_bounds", "_buckets", "_counts", "_labels", "_seconds", "_size", "_store")
+    __slots__ = ("_counts", "_duration", "_labels", "_size", "_store")
 
-    def __init__(self, store: "MultiprocessActionStore", name: str, env: str, app: str) -> None:
+    def __init__(self, store: "MultiprocessStore", name: str, env: str, app: str) -> None:
         self._labels = (name, env, app)
         self._store = store
-        self._bounds = store.bounds
         self._counts: dict[Status, MappedValue] = {}
-        self._buckets: list[MappedValue] = []
-        self._seconds: MappedValue | None = None
+        self._duration: MappedHistogram | None = None
         self._size: MappedValue | None = None
 
     def finished(self, status: Status, seconds: float) -> None:
@@ -64,17 +100,13 @@ class MultiprocessActionRecorder:
         self._store.write(self._add, amount)
 
     def _finish(self, status: Status, seconds: float) -> None:
-        total = self._seconds
-        if total is None or status not in self._counts:
-            total = self._begin(status)
+        duration = self._duration
+        if duration is None or status not in self._counts:
+            duration = self._begin(status)
         count = self._counts[status]
-        bucket = self._buckets[bisect_left(self._bounds, seconds)]
         count.total += 1.0
-        total.total += seconds
-        bucket.total += 1.0
         count.write(count.key, count.total, 0.0)
-        total.write(total.key, total.total, 0.0)
-        bucket.write(bucket.key, bucket.total, 0.0)
+        duration.observe(seconds)
 
     def _add(self, amount: float) -> None:
         size = self._size
@@ -83,38 +115,98 @@ class MultiprocessActionRecorder:
         size.total += amount
         size.write(size.key, size.total, 0.0)
 
-    def _begin(self, status: Status) -> MappedValue:
+    def _begin(self, status: Status) -> MappedHistogram:
         name, env, app = self._labels
-        if self._seconds is None:
-            self._buckets = [
-                self._store.value(ACTION_DURATION, "_bucket", (*self._labels, go_number(bound)), "le")
-                for bound in (*self._bounds, inf)
-            ]
-            self._seconds = self._store.value(ACTION_DURATION, "_sum", self._labels)
+        if self._duration is None:
+            bounds = self._store.buckets.action_duration
+            self._duration = MappedHistogram(self._store, ACTION_DURATION, self._labels, bounds)
         self._counts[status] = self._store.value(ACTION_COUNT, "_total", (name, status.value, env, app))
-        return self._seconds
+        return self._duration
 
     def samples(self) -> Iterator[tuple[Metric, Sample]]:
         """Yield every sample of this process, with the metric that it belongs to."""
         labels = dict(zip(ACTION_DURATION.labels, self._labels, strict=True))
         for status, count in list(self._counts.items()):
             yield ACTION_COUNT, Sample(ACTION_COUNT.name, {**labels, "status": status.value}, count.total)
-        if self._seconds is not None:
-            cumulative = list(accumulate(bucket.total for bucket in self._buckets))
-            for bound, upto in zip((*self._bounds, inf), cumulative, strict=True):
-                le = {**labels, "le": go_number(bound)}
-                yield ACTION_DURATION, Sample(f"{ACTION_DURATION.name}_bucket", le, upto)
-            yield ACTION_DURATION, Sample(f"{ACTION_DURATION.name}_count", labels, cumulative[-1])
-            yield ACTION_DURATION, Sample(f"{ACTION_DURATION.name}_sum", labels, self._seconds.total)
+        if self._duration is not None:
+            for sample in self._duration.samples(ACTION_DURATION, labels):
+                yield ACTION_DURATION, sample
         if self._size is not None:
             yield ACTION_SIZE, Sample(ACTION_SIZE.name, labels, self._size.total)
 
 
-class MultiprocessActionStore:
-    """The action metrics of this process. One for all registries, since they share the same files."""
+class HttpValues(NamedTuple):
+    """What one HTTP series counts, kept in files."""
 
-    def __init__(self, bounds: tuple[float, ...], directory: str) -> None:
-        self.bounds = bounds
+    requests: MappedValue
+    duration: MappedHistogram
+    request_size: MappedHistogram
+    response_size: MappedHistogram
+
+
+class MultiprocessHttpRecorder:
+    """The recorder of one HTTP series; its values are made when it first counts something."""
+
+    __slots__ = ("_labels", "_store", "_values")
+
+    def __init__(self, store: "MultiprocessStore", series: HttpSeries, env: str, app: str) -> None:
+        self._labels = {**series._asdict(), "env": env, "app": app}
+        self._store = store
+        self._values: HttpValues | None = None
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        """Count one exchange."""
+        self._store.write(self._finish, seconds, request_bytes, response_bytes)
+
+    def _finish(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        values = self._values
+        if values is None:
+            values = self._values = self._begin()
+        values.requests.total += 1.0
+        values.requests.write(values.requests.key, values.requests.total, 0.0)
+        values.duration.observe(seconds)
+        values.request_size.observe(request_bytes)
+        values.response_size.observe(response_bytes)
+
+    def _begin(self) -> HttpValues:
+        def values(metric: Metric, **more: str) -> tuple[str, ...]:
+            labels = {**self._labels, **more}
+            return tuple(labels[label] for label in metric.labels)
+
+        def size(direction: str) -> MappedHistogram:
+            labels = values(HTTP_REQUEST_SIZE, direction=direction)
+            return MappedHistogram(self._store, HTTP_REQUEST_SIZE, labels, self._store.buckets.http_size)
+
+        return HttpValues(
+            self._store.value(HTTP_REQUESTS, "_total", values(HTTP_REQUESTS)),
+            MappedHistogram(
+                self._store,
+                HTTP_REQUEST_DURATION,
+                values(HTTP_REQUEST_DURATION),
+                self._store.buckets.http_duration,
+            ),
+            size("in"),
+            size("out"),
+        )
+
+    def samples(self) -> Iterator[tuple[Metric, Sample]]:
+        """Yield every sample of this process, with the metric that it belongs to."""
+        if self._values is None:
+            return
+        requests, duration, request_size, response_size = self._values
+        yield HTTP_REQUESTS, Sample(HTTP_REQUESTS.name, self._labels, requests.total)
+        for sample in duration.samples(HTTP_REQUEST_DURATION, self._labels):
+            yield HTTP_REQUEST_DURATION, sample
+        for direction, sizes in (("in", request_size), ("out", response_size)):
+            for sample in sizes.samples(HTTP_REQUEST_SIZE, {**self._labels, "direction": direction}):
+                yield HTTP_REQUEST_SIZE, sample
+
+
+class MultiprocessStore:
+    """All metrics of this process. One for all registries, since they share the same files."""
+
+    def __init__(self, buckets: Buckets, directory: str) -> None:
+        self.buckets = buckets
         self._lock = RLock()  # re-entrant, so that a signal handler that tracks can't deadlock
         self._writing = False
         self._interruptions: list[Callable[[], None]] = []
@@ -122,18 +214,25 @@ class MultiprocessActionStore:
         self._directory = directory
         self._files: dict[str, MmapedDict] = {}
         self._values: list[MappedValue] = []
-        self._recorders: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
+        self._actions: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
+        self._http: dict[tuple[HttpSeries, str, str], MultiprocessHttpRecorder] = {}
 
     @property
     def empty(self) -> bool:
-        """Whether no action was ever bound, so that the bounds can still change."""
-        return not self._recorders
+        """Whether nothing was ever bound, so that the bounds can still change."""
+        return not self._actions and not self._http
 
     def action(self, name: str, env: str, app: str) -> MultiprocessActionRecorder:
         """Return the recorder of an action, always the same for the same labels."""
         key = (name, env, app)
-        found = self._recorders.get(key)
-        return found or self._recorders.setdefault(key, MultiprocessActionRecorder(self, name, env, app))
+        found = self._actions.get(key)
+        return found or self._actions.setdefault(key, MultiprocessActionRecorder(self, name, env, app))
+
+    def http(self, series: HttpSeries, env: str, app: str) -> MultiprocessHttpRecorder:
+        """Return the recorder of an HTTP series, always the same for the same labels."""
+        key = (series, env, app)
+        found = self._http.get(key)
+        return found or self._http.setdefault(key, MultiprocessHttpRecorder(self, series, env, app))
 
     def write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Call ``change(*arguments)``, which writes values, while nothing else in this process does."""
@@ -176,15 +275,16 @@ class MultiprocessActionStore:
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""
-        for metric in (ACTION_COUNT, ACTION_DURATION, ACTION_SIZE):
-            yield Family(metric.family, metric.help, metric.kind.value)
+        return empty_families()
 
     def collect(self) -> Iterator[Family]:
         """Yield what this process alone has counted, for endpoints that don't sum over the processes."""
-        families = {metric.name: Family(metric.family, metric.help, metric.kind.value) for metric in METRICS}
+        families = dict(zip((metric.name for metric in METRICS), empty_families(), strict=True))
         with self._lock:
-            for recorder in list(self._recorders.values()):  # actions are bound without the lock
+            recorders: list[MultiprocessActionRecorder | MultiprocessHttpRecorder] = []
+            recorders += list(self._http.values())  # at once, since series are bound without the lock
+            recorders += list(self._actions.values())
+            for recorder in recorders:
                 for metric, sample in recorder.samples():
                     families[metric.name].samples.append(sample)
-        for metric in (ACTION_COUNT, ACTION_DURATION, ACTION_SIZE):
-            yield families[metric.name]
+        yield from families.values()

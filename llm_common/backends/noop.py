@@ -5,7 +5,7 @@ from llm_common.settings import Settings
 
 
 class NoopBackend:
-    """A backend that binds no action."""
+    """A backend that binds nothing."""
 
     @hookimpl
     def llm_common_shutdown(self) -> None:

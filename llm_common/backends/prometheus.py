@@ -10,18 +10,22 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
-from llm_common.backends.batching import ActionSeries, ActionStore
-from llm_common.backends.multiprocess import MultiprocessActionRecorder, MultiprocessActionStore
+from llm_common.backends.action_series import ActionSeries
+from llm_common.backends.http_series import HttpBatch
+from llm_common.backends.multiprocess import MultiprocessActionRecorder, MultiprocessHttpRecorder, MultiprocessStore
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import Buckets
+from llm_common.contract import HttpSeries
 from llm_common.errors import ConfigurationError
 from llm_common.hookspecs import hookimpl
 from llm_common.settings import Settings
 
 MULTIPROC_DIR = "PROMETHEUS_MULTIPROC_DIR"
 
-Store = ActionStore | MultiprocessActionStore
+Store = BatchedStore | MultiprocessStore
 
 _stores: WeakKeyDictionary[CollectorRegistry, Store] = WeakKeyDictionary()
-_shared: list[MultiprocessActionStore] = []  # at most one: every registry of a process writes to the same files
+_shared: list[MultiprocessStore] = []  # at most one: every registry of a process writes to the same files
 _lock = Lock()
 
 
@@ -47,12 +51,17 @@ class PrometheusBackend:
     @hookimpl
     def llm_common_configured(self, settings: Settings) -> None:
         """Join the registry at once, so that what is wrong with it shows at ``configure()``."""
-        store_of(self.registry, settings.action_duration_buckets)
+        store_of(self.registry, settings.buckets)
 
     @hookimpl
     def llm_common_bind_action(self, name: str, settings: Settings) -> ActionSeries | MultiprocessActionRecorder:
         """Return the recorder of an action's series."""
-        return store_of(self.registry, settings.action_duration_buckets).action(name, settings.env, settings.app)
+        return store_of(self.registry, settings.buckets).action(name, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> HttpBatch | MultiprocessHttpRecorder:
+        """Return the recorder of an HTTP series."""
+        return store_of(self.registry, settings.buckets).http(series, settings.env, settings.app)
 
 
 @hookimpl
@@ -61,7 +70,7 @@ def llm_common_create_backend(name: str, settings: Settings) -> PrometheusBacken
     return PrometheusBackend() if name == "prometheus" else None
 
 
-def store_of(registry: CollectorRegistry, bounds: tuple[float, ...]) -> Store:
+def store_of(registry: CollectorRegistry, buckets: Buckets) -> Store:
     """Return the store whose series ``registry`` shows, made on first use.
 
     Raises :class:`ConfigurationError` where the registry has metrics of these names from elsewhere, where other bucket
@@ -69,17 +78,17 @@ def store_of(registry: CollectorRegistry, bounds: tuple[float, ...]) -> Store:
     """
     with _lock:
         store = _stores.get(registry)
-        if store is not None and store.bounds != bounds:
+        if store is not None and store.buckets != buckets:
             if not store.empty:
                 raise ConfigurationError(
-                    f"action_duration_buckets can't change from {store.bounds} to {bounds}: durations were recorded "
-                    "already. Call configure() before the first action, or give the backend a registry of its own"
+                    f"{_changed(store.buckets, buckets)}: values were recorded already. Call configure() before the "
+                    "first action and the first request, or give the backend a registry of its own"
                 )
             registry.unregister(store)
             _shared.clear()
             store = None
         if store is None:
-            store = _new_store(bounds)
+            store = _new_store(buckets)
             try:
                 registry.register(store)
             except ValueError as problem:
@@ -91,9 +100,14 @@ def store_of(registry: CollectorRegistry, bounds: tuple[float, ...]) -> Store:
         return store
 
 
-def _new_store(bounds: tuple[float, ...]) -> Store:
+def _changed(before: Buckets, after: Buckets) -> str:
+    name = next(name for name in Buckets._fields if getattr(before, name) != getattr(after, name))
+    return f"{name}_buckets can't change from {getattr(before, name)} to {getattr(after, name)}"
+
+
+def _new_store(buckets: Buckets) -> Store:
     if not multiprocess():
-        return ActionStore(bounds)
+        return BatchedStore(buckets)
     directory = os.environ.get(MULTIPROC_DIR, "")
     if not os.path.isdir(directory):
         raise ConfigurationError(
@@ -101,7 +115,7 @@ def _new_store(bounds: tuple[float, ...]) -> Store:
             "create it, empty, before the processes start"
         )
     if not _shared:
-        _shared.append(MultiprocessActionStore(bounds, directory))
+        _shared.append(MultiprocessStore(buckets, directory))
     return _shared[0]
 
 

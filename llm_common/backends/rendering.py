@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.samples import Sample
 
-from llm_common.catalog import Metric
+from llm_common.catalog import METRICS, Metric
 
 Format = Literal["text", "openmetrics"]
 Encode = Callable[[Any], bytes]
@@ -60,6 +60,12 @@ class Families:
     def collect(self) -> Iterable[Family]:
         """Return the families."""
         return self._families
+
+
+def empty_families() -> Iterator[Family]:
+    """Yield every family of the catalogue without samples."""
+    for metric in METRICS:
+        yield Family(metric.family, metric.help, metric.kind.value)
 
 
 def header(metric: Metric, form: Format) -> str:

@@ -4,7 +4,7 @@ Importing this imports neither pytest nor hypothesis; strategies for property te
 :mod:`llm_common.testing.strategies`.
 """
 
-from llm_common.contract import ActionEvent
+from llm_common.contract import ActionEvent, HttpExchange
 from llm_common.testing.recorder import RecordedMetrics, record_metrics
 
-__all__ = ["ActionEvent", "RecordedMetrics", "record_metrics"]
+__all__ = ["ActionEvent", "HttpExchange", "RecordedMetrics", "record_metrics"]

@@ -6,11 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from math import isclose
 
-from llm_common.backends.memory import EndedRecord, MemoryBackend, Record, SizedRecord
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE, METRICS, Metric
-from llm_common.contract import ActionEvent, Status
+from llm_common.backends.memory import EndedRecord, HttpRecord, MemoryBackend, Record
+from llm_common.catalog import Buckets
+from llm_common.contract import ActionEvent, HttpExchange, Status
 from llm_common.dispatch import override
 from llm_common.settings import clean_label
+from llm_common.testing.language import action_status, text, value
 
 ANY = object()
 """Stands for "whatever it is" where ``None`` has a meaning of its own."""
@@ -19,9 +20,9 @@ ANY = object()
 class RecordedMetrics:
     """The metrics recorded in one test, or in one part of it. Reading takes nothing away."""
 
-    def __init__(self, backend: MemoryBackend, buckets: Sequence[float] = ACTION_DURATION.buckets) -> None:
+    def __init__(self, backend: MemoryBackend, buckets: Buckets | None = None) -> None:
         self._backend = backend
-        self._buckets = tuple(buckets)
+        self._buckets = buckets or Buckets()
         self._start = 0
         self._end: int | None = None
 
@@ -33,6 +34,11 @@ class RecordedMetrics:
     def events(self) -> list[ActionEvent]:
         """The actions that ended, in that order, as plain data that compares with ``==``; seconds are not compared."""
         return [record.event for record in self._records if isinstance(record, EndedRecord)]
+
+    @property
+    def exchanges(self) -> list[HttpExchange]:
+        """The HTTP exchanges that ended, in that order, as plain data that compares with ``==`` but for the seconds."""
+        return [record.exchange for record in self._records if isinstance(record, HttpRecord)]
 
     @contextmanager
     def delta(self) -> "Iterator[RecordedMetrics]":
@@ -54,8 +60,8 @@ class RecordedMetrics:
         recorded, and :class:`ValueError` for a status that doesn't exist.
         """
         __tracebackhide__ = True
-        wanted = None if status is None else _status(status)
-        name = clean_label(_text(name, 'the action\'s name, as in assert_action("menu_handler")'))
+        wanted = None if status is None else action_status(status)
+        name = clean_label(text(name, 'the action\'s name, as in assert_action("menu_handler")'))
         named = [event for event in self.events if event.name == name]
         matching = [
             event for event in named if wanted in (None, event.status) and (size is ANY or _same(event.size, size))
@@ -71,6 +77,34 @@ class RecordedMetrics:
         __tracebackhide__ = True
         self.assert_action(name, times=0)
 
+    def assert_http(
+        self,
+        *,
+        resource: str | None = None,
+        method: str | None = None,
+        status: int | str | None = None,
+        app_type: str | None = None,
+        times: int = 1,
+    ) -> None:
+        """Assert that exactly ``times`` HTTP exchanges ended that have these labels; those left out match any value.
+
+        ``status`` is a code, as a number or as text, or ``"error"``, ``"timeout"`` or ``"cancelled"``. Raises
+        :class:`AssertionError` that says what was recorded.
+        """
+        __tracebackhide__ = True
+        given = {"resource": resource, "method": method, "status": status, "app_type": app_type}
+        wanted = {label: clean_label(str(one)) for label, one in given.items() if one is not None}
+        matching = [one for one in self.exchanges if all(getattr(one, label) == text for label, text in wanted.items())]
+        if len(matching) == times:
+            return
+        conditions = ", ".join(f"{label}={one!r}" for label, one in wanted.items())
+        lines = [
+            f"expected an HTTP exchange {_times(times)}" + (f" with {conditions}" if conditions else ""),
+            f"recorded {_times(len(matching))}; recorded in all:",
+            *(_exchange_lines(self.exchanges) or ["  no HTTP exchange at all"]),
+        ]
+        raise AssertionError("\n".join(lines))
+
     def metric_value(self, metric: str, **labels: str) -> float:
         """Return the value of a series in the documented metric language, 0 where nothing was recorded.
 
@@ -80,36 +114,18 @@ class RecordedMetrics:
 
         Raises :class:`ValueError` for a metric or label that the catalogue doesn't have.
         """
-        family, suffix = _family(metric)
-        _check_labels(family, suffix, labels)
-        labels = {label: clean_label(_text(value, f"the label {label}")) for label, value in labels.items()}
-        if "status" in labels:
-            _status(labels["status"])
-        if family is ACTION_SIZE:
-            sized = (record for record in self._records if isinstance(record, SizedRecord))
-            return float(sum(one.amount for one in sized if _matches(labels, one.name, one.env, one.app)))
-        ended = [
-            one.event
-            for one in self._records
-            if isinstance(one, EndedRecord) and _matches(labels, one.event.name, one.env, one.app, one.event.status)
-        ]
-        if suffix == "_sum":
-            return float(sum(event.seconds for event in ended))
-        if suffix == "_bucket":
-            bound = self._bound(labels["le"])
-            return float(sum(event.seconds <= bound for event in ended))
-        return float(len(ended))
+        return value(metric, labels, self._records, self._buckets)
 
     def assert_metric(self, metric: str, expected: float, **labels: str) -> None:
         """Assert that :meth:`metric_value` of these arguments is ``expected``; seconds are compared approximately."""
         __tracebackhide__ = True
-        value = self.metric_value(metric, **labels)
-        same = isclose(value, expected, rel_tol=1e-9) if metric.endswith("_sum") else value == expected
+        found = self.metric_value(metric, **labels)
+        same = isclose(found, expected, rel_tol=1e-9) if metric.endswith("_sum") else found == expected
         if not same:
             series = f"{metric}{{{', '.join(f'{label}={text!r}' for label, text in labels.items())}}}"
             name = clean_label(labels.get("name", ""))
             named = [event for event in self.events if not name or event.name == name]
-            message = f"expected {series} to be {expected}; it is {value:g}"
+            message = f"expected {series} to be {expected}; it is {found:g}"
             if labels.keys() & {"env", "app"}:
                 places = sorted({f"env={record.env!r}, app={record.app!r}" for record in self._records})
                 message += f" (recorded with {'; '.join(places) or 'nothing'})"
@@ -117,22 +133,10 @@ class RecordedMetrics:
 
     def report(self) -> str:
         """Return everything recorded as text, equal events counted together."""
-        if not self.events:
-            return "no action was recorded"
-        return "\n".join(_lines(self.events))
+        return "\n".join([*_lines(self.events), *_exchange_lines(self.exchanges)]) or "nothing was recorded"
 
     def __repr__(self) -> str:
         return f"<RecordedMetrics: {self.report()}>"
-
-    def _bound(self, text: str) -> float:
-        bounds = [*self._buckets, float("inf")]
-        try:
-            bound = float(text)
-        except ValueError:
-            bound = -1.0
-        if bound not in bounds:
-            raise ValueError(f"no bucket has le={text!r}; the bounds are {', '.join(f'{one:g}' for one in bounds)}")
-        return bound
 
     def _fail(self, message: str, name: str, named: Sequence[ActionEvent]) -> None:
         __tracebackhide__ = True
@@ -144,20 +148,12 @@ class RecordedMetrics:
             close = difflib.get_close_matches(name, names, n=1)
             if close:
                 lines.append(f"the nearest miss: {close[0]!r}")
-            lines += ["recorded in all:", *(_lines(self.events) or ["  no action at all"])]
+            lines += [
+                "recorded in all:",
+                *(_lines(self.events) or ["  no action at all"]),
+                *_exchange_lines(self.exchanges),
+            ]
         raise AssertionError("\n".join(lines))
-
-
-def _status(status: str) -> Status:
-    if status not in set(Status):
-        raise ValueError(f"{status!r} is no status; accepted: {', '.join(Status)}")
-    return Status(status)
-
-
-def _text(value: object, what: str) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{what} must be a string, not {value!r:.100}")
-    return value
 
 
 def _same(size: float | None, wanted: object) -> bool:
@@ -182,37 +178,12 @@ def _lines(events: Sequence[ActionEvent]) -> list[str]:
     ]
 
 
-def _family(metric: str) -> tuple[Metric, str]:
-    for family in (ACTION_COUNT, ACTION_SIZE):
-        if metric == family.name:
-            return family, ""
-    suffixes = ("_count", "_sum", "_bucket")
-    for suffix in suffixes:
-        if metric == ACTION_DURATION.name + suffix:
-            return ACTION_DURATION, suffix
-    if metric == ACTION_DURATION.name:
-        choices = ", ".join(metric + suffix for suffix in suffixes)
-        raise ValueError(f"{metric} is a histogram, which has no single value; ask for one of {choices}")
-    if any(metric.startswith(one.name) for one in METRICS if one not in {ACTION_COUNT, ACTION_DURATION, ACTION_SIZE}):
-        raise ValueError(f"{metric} is in the catalogue, but nothing records it yet")
-    known = [ACTION_COUNT.name, ACTION_SIZE.name, *(ACTION_DURATION.name + suffix for suffix in suffixes)]
-    close = difflib.get_close_matches(metric, known, n=1)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"unknown metric {metric!r}{hint} (known: {', '.join(known)})")
-
-
-def _check_labels(family: Metric, suffix: str, labels: dict[str, str]) -> None:
-    accepted = (*family.labels, "le") if suffix == "_bucket" else family.labels
-    for label in labels:
-        if label not in accepted:
-            raise ValueError(f"{family.name}{suffix} has no label {label!r}; its labels: {', '.join(accepted)}")
-    if suffix == "_bucket" and "le" not in labels:
-        raise ValueError(f"{family.name}_bucket needs the label le, the upper bound of a bucket, such as le='0.1'")
-
-
-def _matches(labels: dict[str, str], name: str, env: str, app: str, status: str = "") -> bool:
-    series = {"name": name, "status": str(status), "env": env, "app": app}
-    return all(series[label] == value for label, value in labels.items() if label != "le")
+def _exchange_lines(exchanges: Sequence[HttpExchange]) -> list[str]:
+    shown = Counter((one.app_type, one.method, one.resource, one.status) for one in exchanges)
+    return [
+        f"  {app_type}  {method} {resource}  {status}  {_times(number)}"
+        for (app_type, method, resource, status), number in shown.items()
+    ]
 
 
 @contextmanager
@@ -224,4 +195,4 @@ def record_metrics(*, strict: bool = True) -> Iterator[RecordedMetrics]:
     """
     backend = MemoryBackend()
     with override(backends=(backend,), strict=strict) as pipeline:
-        yield RecordedMetrics(backend, pipeline.settings.action_duration_buckets)
+        yield RecordedMetrics(backend, pipeline.settings.buckets)

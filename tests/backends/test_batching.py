@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common.backends import batching
-from llm_common.backends.batching import ActionStore, counted
-from llm_common.catalog import ACTION_DURATION_BUCKETS
+from llm_common.backends.action_series import ActionSeries
+from llm_common.backends.batching import counted
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
 from llm_common.contract import FOLD_AT, Status
 
-BOUNDS = (0.1, 1.0, 10.0)
+BUCKETS = Buckets((0.1, 1.0, 10.0), (0.5, 5.0), (10.0, 1000.0))
 
 
 @given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)))
@@ -28,7 +30,7 @@ def test_durations_are_counted_as_one_by_one(durations: list[float]) -> None:
 
 @given(st.lists(st.lists(st.floats(0, 1e9), max_size=30), max_size=20))
 def test_the_sum_is_at_least_as_exact_as_adding_one_by_one(batches: list[list[float]]) -> None:
-    series = ActionStore(BOUNDS).action("a_task", "dev", "app")
+    series = BatchedStore(BUCKETS).action("a_task", "dev", "app")
     naive = 0.0
     for batch in batches:
         for seconds in batch:
@@ -40,18 +42,18 @@ def test_the_sum_is_at_least_as_exact_as_adding_one_by_one(batches: list[list[fl
 
 
 def test_sizes_past_all_floating_point_numbers_become_infinite_and_harm_nothing_else() -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     huge, other = store.action("huge_task", "dev", "app"), store.action("other_task", "dev", "app")
     for _ in range(3):
         huge.sized(1.7e308)
     other.sized(1)
-    assert [totals.size for _, totals in store.snapshot()] == [math.inf, 1]
+    assert [totals.size for _, totals in store.action_totals()] == [math.inf, 1]
     huge.sized(1)
-    assert [totals.size for _, totals in store.snapshot()] == [math.inf, 1]
+    assert [totals.size for _, totals in store.action_totals()] == [math.inf, 1]
 
 
 def test_the_lists_stay_short_though_nobody_scrapes() -> None:
-    series = ActionStore(BOUNDS).action("a_task", "dev", "app")
+    series = BatchedStore(BUCKETS).action("a_task", "dev", "app")
     longest = 0
     for _ in range(10 * FOLD_AT):
         for status in Status:
@@ -63,7 +65,7 @@ def test_the_lists_stay_short_though_nobody_scrapes() -> None:
 
 
 def test_the_same_labels_have_the_same_series() -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     assert store.empty
     assert store.action("a_task", "dev", "app") is store.action("a_task", "dev", "app")
     assert store.action("a_task", "dev", "app") is not store.action("a_task", "prod", "app")
@@ -71,7 +73,7 @@ def test_the_same_labels_have_the_same_series() -> None:
 
 
 def test_counts_are_exact_from_many_threads_with_scrapes_all_the_time() -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     threads, actions = 8, 20_000
     running = threading.Event()
 
@@ -84,7 +86,7 @@ def test_counts_are_exact_from_many_threads_with_scrapes_all_the_time() -> None:
     def scrape() -> None:
         previous = 0
         while not running.is_set():
-            for _, totals in store.snapshot():
+            for _, totals in store.action_totals():
                 assert totals.ok + totals.error == sum(totals.buckets) >= previous
                 previous = totals.ok + totals.error
 
@@ -97,7 +99,7 @@ def test_counts_are_exact_from_many_threads_with_scrapes_all_the_time() -> None:
         worker.join()
     running.set()
     scraper.join()
-    ((_, totals),) = store.snapshot()
+    ((_, totals),) = store.action_totals()
     assert (totals.ok, totals.error, totals.size) == (
         threads * actions / 2,
         threads * actions / 2,
@@ -125,34 +127,34 @@ def interrupted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Callable[
 def test_tracking_and_scraping_in_the_middle_of_a_fold_lose_and_double_nothing(
     interrupted: Callable[[Callable[[], Any]], None],
 ) -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     series = store.action("a_task", "dev", "app")
 
     def reenter() -> None:
         for _ in range(2 * FOLD_AT):
             series.finished(Status.OK, 0.5)
-        assert store.snapshot() == []
+        assert store.action_totals() == []
 
     series.finished(Status.OK, 0.5)
     interrupted(reenter)
-    store.snapshot()
-    ((_, totals),) = store.snapshot()
+    store.action_totals()
+    ((_, totals),) = store.action_totals()
     assert totals.ok == 2 * FOLD_AT + 1 == sum(totals.buckets)
 
 
 def test_a_signal_handler_that_tracks_during_a_fold_neither_deadlocks_nor_loses(
     interrupted: Callable[[Callable[[], Any]], None],
 ) -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     series = store.action("a_task", "dev", "app")
     previous = signal.signal(signal.SIGUSR1, lambda *_: series.finished(Status.ERROR, 2.0))
     try:
         series.finished(Status.OK, 0.5)
         interrupted(lambda: signal.raise_signal(signal.SIGUSR1))
-        store.snapshot()
+        store.action_totals()
     finally:
         signal.signal(signal.SIGUSR1, previous)
-    ((_, totals),) = store.snapshot()
+    ((_, totals),) = store.action_totals()
     assert (totals.ok, totals.error) == (1, 1)
 
 
@@ -162,48 +164,48 @@ def test_a_fold_that_is_interrupted_by_an_exception_is_done_by_the_next(
     def interrupt() -> None:
         raise KeyboardInterrupt
 
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     series = store.action("a_task", "dev", "app")
     series.finished(Status.OK, 0.5)
     interrupted(interrupt)
     with pytest.raises(KeyboardInterrupt):
-        store.snapshot()
-    ((_, totals),) = store.snapshot()
+        store.action_totals()
+    ((_, totals),) = store.action_totals()
     assert totals.ok == 1
 
 
 def test_whoever_tracks_does_not_wait_for_a_scrape_under_way() -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     series = store.action("a_task", "dev", "app")
     reached, released = threading.Event(), threading.Event()
 
-    class Slow(batching.ActionSeries):
+    class Slow(ActionSeries):
         __slots__ = ()
 
         def fold_now(self) -> None:
             reached.set()
             assert released.wait(30)
 
-    store._series["slow", "", ""] = Slow(store, "slow", "", "")
-    scraper = threading.Thread(target=store.snapshot)
+    store._actions["slow", "", ""] = Slow(store._folder, ("slow", "", ""), (1.0,), series.templates)
+    scraper = threading.Thread(target=store.action_totals)
     scraper.start()
     assert reached.wait(30)
     for _ in range(2 * FOLD_AT):
         series.finished(Status.OK, 0.5)  # would hang here, were there a lock to wait for
     released.set()
     scraper.join()
-    del store._series["slow", "", ""]
-    ((_, totals),) = store.snapshot()
+    del store._actions["slow", "", ""]
+    ((_, totals),) = store.action_totals()
     assert totals.ok == 2 * FOLD_AT
 
 
 def test_a_child_process_starts_with_a_free_lock() -> None:
-    store = ActionStore(BOUNDS)
+    store = BatchedStore(BUCKETS)
     store.action("a_task", "dev", "app").finished(Status.OK, 0.5)
     release, held = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._lock:
+        with store._folder._lock:
             held.set()
             release.wait(30)
 
@@ -211,6 +213,6 @@ def test_a_child_process_starts_with_a_free_lock() -> None:
     thread.start()
     held.wait(30)
     store.after_fork()
-    assert len(store.snapshot()) == 1
+    assert len(store.action_totals()) == 1
     release.set()
     thread.join()

@@ -54,11 +54,14 @@ def test_both_formats_of_prometheus_client_itself_show_the_series(scrape: Scrape
     openmetrics = generate_openmetrics(registry).decode()  # type: ignore[no-untyped-call]
     families = list(text_string_to_metric_families(openmetrics))  # type: ignore[no-untyped-call]
     assert [family.name for family in families] == [
+        "genapp_http_requests",
+        "genapp_http_request_duration_sec",
+        "genapp_http_request_size_bytes",
         "genapp_action_count",
         "genapp_action_duration_sec",
         "genapp_action_size",
     ]
-    assert [family.unit for family in families] == [""] * 3
+    assert [family.unit for family in families] == [""] * 6
     found = {(one.name, tuple(sorted(one.labels.items()))): one.value for family in families for one in family.samples}
     assert found == expected
 
@@ -123,7 +126,7 @@ def test_a_megabyte_of_text_as_a_name_is_shown_whole(scrape: Scrape, registry: C
     labels = 'app="shop_bot",env="dev",name="' + 'x\\"\\\\\\n' * 250_000 + '",status="ok"'
     lines = render_metrics(registry=registry)[0].decode().splitlines()
     assert f"genapp_action_count_total{{{labels}}} 1.0" in lines
-    assert len(lines) == 6 + 1 + len(ACTION_DURATION_BUCKETS) + 3
+    assert len(lines) == 2 * 6 + 1 + len(ACTION_DURATION_BUCKETS) + 3
 
 
 def test_app_and_env_may_be_any_text_too(registry: CollectorRegistry) -> None:

@@ -8,9 +8,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from llm_common.backends.batching import ActionSeries, ActionStore, Totals
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE
-from llm_common.contract import Status
+from llm_common.backends.action_series import ActionSeries, Totals
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import METRICS, Buckets, Metric
+from llm_common.contract import HttpSeries, Status
 from llm_common.exposition import render_metrics
 from llm_common.testing.strategies import hostile_names
 
@@ -42,13 +43,27 @@ class Twins:
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.ours, self.theirs = CollectorRegistry(), CollectorRegistry()
-        self.store = ActionStore(bounds)
+        self.store = BatchedStore(Buckets(bounds, bounds, bounds))
         self.ours.register(self.store)
-        self.count = Counter(ACTION_COUNT.family, ACTION_COUNT.help, ACTION_COUNT.labels, registry=self.theirs)
-        self.duration = Histogram(
-            ACTION_DURATION.name, ACTION_DURATION.help, ACTION_DURATION.labels, registry=self.theirs, buckets=bounds
-        )
-        self.size = Counter(ACTION_SIZE.family, ACTION_SIZE.help, ACTION_SIZE.labels, registry=self.theirs)
+        every: dict[Metric, Any] = {
+            metric: (
+                Histogram(metric.name, metric.help, metric.labels, registry=self.theirs, buckets=bounds)
+                if metric.buckets
+                else Counter(metric.family, metric.help, metric.labels, registry=self.theirs)
+            )
+            for metric in METRICS
+        }
+        self.requests, self.http_duration, self.http_size, self.count, self.duration, self.size = every.values()
+
+    def add_http(self, series: HttpSeries, exchanges: list[tuple[float, int, int]]) -> None:
+        batch = self.store.http(series, "dev", "app")
+        method, status, resource, app_type = series
+        for seconds, request_bytes, response_bytes in exchanges:
+            batch.finished(seconds, request_bytes, response_bytes)
+            self.requests.labels(method, status, resource, app_type, "dev", "app").inc()
+            self.http_duration.labels(method, status, resource, app_type, "dev", "app").observe(seconds)
+            for direction, size in (("in", request_bytes), ("out", response_bytes)):
+                self.http_size.labels(resource, status, method, direction, app_type, "dev", "app").observe(size)
 
     def add(self, name: str, ended: Ended, sizes: list[float]) -> None:
         series = self.store.action(name, "dev", "app")
@@ -68,10 +83,30 @@ class Twins:
 exact = st.integers(0, 2**20).map(lambda number: number / 1024) | st.integers(0, 2**40).map(float)
 
 
+labels = hostile_names().map(lambda name: name.encode("utf-16", "surrogatepass").decode("utf-16", "replace"))
+
+
 @settings(max_examples=100)
 @given(
     st.dictionaries(
-        hostile_names().map(lambda name: name.encode("utf-16", "surrogatepass").decode("utf-16", "replace")),
+        st.builds(HttpSeries, st.sampled_from(["GET", "_OTHER"]), labels, labels, labels),
+        st.lists(st.tuples(exact, st.integers(0, 2**40), st.integers(0, 2**20)), min_size=1, max_size=80),
+        max_size=4,
+    ),
+    st.sampled_from(FORMATS),
+)
+def test_http_too(http: dict[HttpSeries, list[tuple[float, int, int]]], accept: str) -> None:
+    twins = Twins((0.5, 1.0, 2.5, 1e6))
+    for series, exchanges in http.items():
+        twins.add_http(series, exchanges)
+    assert render_metrics(accept, registry=twins.ours)[0] == library(twins.theirs, accept)
+    assert library(twins.ours, accept) == library(twins.theirs, accept)
+
+
+@settings(max_examples=100)
+@given(
+    st.dictionaries(
+        labels,
         st.tuples(st.lists(st.tuples(st.sampled_from(Status), exact), max_size=20), st.lists(exact, max_size=3)),
         max_size=5,
     ),
@@ -90,7 +125,7 @@ def test_the_text_is_that_of_prometheus_client_byte_for_byte(
 @pytest.mark.parametrize("accept", FORMATS)
 @pytest.mark.parametrize("number", [1, 999_998, 999_999, 1_000_000, 123_456_789, 10**15, 10**17])
 def test_great_numbers_are_written_as_prometheus_client_writes_them(number: int, accept: str) -> None:
-    store, registry = ActionStore((0.5,)), CollectorRegistry()
+    store, registry = BatchedStore(Buckets((0.5,), (0.5,), (0.5,))), CollectorRegistry()
     registry.register(store)
     series = store.action("a%d.0%s_task", "dev", "app")
     series.totals = Totals(number, 1, 0, number * 1.5, (number, 1), number * 3.0)
@@ -99,7 +134,7 @@ def test_great_numbers_are_written_as_prometheus_client_writes_them(number: int,
 
 @pytest.mark.parametrize("accept", FORMATS)
 def test_env_and_app_may_look_like_the_places_of_a_template(accept: str) -> None:
-    store, registry = ActionStore((0.5,)), CollectorRegistry()
+    store, registry = BatchedStore(Buckets((0.5,), (0.5,), (0.5,))), CollectorRegistry()
     registry.register(store)
     for app in ("<>", "<<>>%s%d.0", '"<>\\'):
         store.action("menu_<>_handler", "%", app).finished(Status.OK, 0.1)
@@ -118,7 +153,7 @@ def others(registry: CollectorRegistry, *names: str) -> None:
 def test_whatever_else_the_registry_has_is_shown_in_its_place(position: int, accept: str) -> None:
     registry = CollectorRegistry(target_info={"service": "x"})
     steps: list[Callable[[], Any]] = [lambda: others(registry, "a"), lambda: others(registry, "b")]
-    store = ActionStore((0.5,))
+    store = BatchedStore(Buckets((0.5,), (0.5,), (0.5,)))
     steps.insert(position, lambda: registry.register(store))
     for step in steps:
         step()
@@ -128,7 +163,7 @@ def test_whatever_else_the_registry_has_is_shown_in_its_place(position: int, acc
 
 def test_a_format_without_templates_is_left_to_prometheus_client() -> None:
     registry = CollectorRegistry()
-    store = ActionStore((0.5,))
+    store = BatchedStore(Buckets((0.5,), (0.5,), (0.5,)))
     registry.register(store)
     store.action("menu_handler", "dev", "app").finished(Status.OK, 0.1)
     body, content_type = render_metrics("application/openmetrics-text; version=2.0.0", registry=registry)
@@ -143,7 +178,7 @@ def test_an_empty_registry_is_still_a_valid_scrape() -> None:
 
 def test_the_registry_of_prometheus_client_itself_can_restrict_the_families() -> None:
     registry = CollectorRegistry()
-    store = ActionStore((0.5,))
+    store = BatchedStore(Buckets((0.5,), (0.5,), (0.5,)))
     registry.register(store)
     store.action("menu_handler", "dev", "app").finished(Status.OK, 0.1)
     restricted = registry.restricted_registry(["genapp_action_duration_sec_count"])
@@ -154,10 +189,10 @@ def test_the_registry_of_prometheus_client_itself_can_restrict_the_families() ->
 
 
 def test_actions_tracked_while_the_text_is_written_come_with_the_next_scrape() -> None:
-    store = ActionStore((0.5,))
+    store = BatchedStore(Buckets((0.5,), (0.5,), (0.5,)))
     series: ActionSeries = store.action("menu_handler", "dev", "app")
     series.finished(Status.OK, 0.1)
-    families = store.collect()
+    families = (family for family in store.collect() if family.name.startswith("genapp_action"))
     first = next(families)
     series.finished(Status.OK, 0.1)
     assert [sample.value for sample in first.samples] == [1]

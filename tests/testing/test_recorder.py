@@ -87,8 +87,8 @@ def test_a_failure_says_what_was_expected_what_was_recorded_and_the_nearest_miss
 def test_a_failure_with_nothing_recorded_says_so(recorded_metrics: RecordedMetrics) -> None:
     with pytest.raises(AssertionError, match="no action at all"):
         recorded_metrics.assert_action("menu_handler")
-    assert recorded_metrics.report() == "no action was recorded"
-    assert repr(recorded_metrics) == "<RecordedMetrics: no action was recorded>"
+    assert recorded_metrics.report() == "nothing was recorded"
+    assert repr(recorded_metrics) == "<RecordedMetrics: nothing was recorded>"
 
 
 def test_metrics_are_asserted_in_the_documented_language() -> None:
@@ -123,8 +123,9 @@ def test_metrics_are_asserted_in_the_documented_language() -> None:
     ("metric", "labels", "message"),
     [
         ("genapp_action_counts_total", {}, "did you mean 'genapp_action_count_total'"),
-        ("zzz", {}, "unknown metric 'zzz' .known: genapp_action_count_total"),
-        ("genapp_http_requests_total", {}, "is in the catalogue, but nothing records it yet"),
+        ("zzz", {}, "unknown metric 'zzz' .known: genapp_http_requests_total"),
+        ("genapp_http_requests_total", {"direction": "in"}, "has no label 'direction'; its labels: method, status"),
+        ("genapp_http_request_size_bytes", {}, "is a histogram.*genapp_http_request_size_bytes_bucket"),
         ("genapp_action_count_total", {"status": "okay"}, "'okay' is no status"),
         ("genapp_action_duration_sec", {}, "is a histogram.*ask for one of genapp_action_duration_sec_count"),
         ("genapp_action_size_total", {"status": "ok"}, "has no label 'status'; its labels: name, env, app"),

@@ -1,0 +1,85 @@
+"""All series of one registry in a single process, and the collector that shows them on its scrapes."""
+
+from collections.abc import Iterator, Sequence
+
+from prometheus_client.metrics_core import Metric as Family
+
+from llm_common.backends import action_series, http_series
+from llm_common.backends.action_series import ActionSeries, ActionTemplates
+from llm_common.backends.batching import Batch, Folder
+from llm_common.backends.http_series import HttpBatch, HttpTemplates
+from llm_common.backends.rendering import empty_families
+from llm_common.catalog import Buckets
+from llm_common.contract import HttpSeries
+
+
+class BatchedStore:
+    """All series of one registry. It outlives configurations: what was counted under an earlier one stays."""
+
+    def __init__(self, buckets: Buckets) -> None:
+        self.buckets = buckets
+        self._folder = Folder()
+        self._actions: dict[tuple[str, str, str], ActionSeries] = {}
+        self._action_templates: dict[tuple[str, str], ActionTemplates] = {}
+        self._http: dict[tuple[HttpSeries, str, str], HttpBatch] = {}
+        self._http_templates: dict[tuple[str, str, str], HttpTemplates] = {}
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was ever bound, so that the bounds can still change."""
+        return not self._actions and not self._http
+
+    def action(self, name: str, env: str, app: str) -> ActionSeries:
+        """Return the recorder of an action, always the same for the same labels."""
+        key = (name, env, app)
+        found = self._actions.get(key)
+        if found is None:
+            bounds = self.buckets.action_duration
+            templates = self._action_templates.get((env, app))
+            if templates is None:
+                templates = self._action_templates.setdefault((env, app), ActionTemplates(env, app, bounds))
+            found = self._actions.setdefault(key, ActionSeries(self._folder, key, bounds, templates))
+        return found
+
+    def http(self, series: HttpSeries, env: str, app: str) -> HttpBatch:
+        """Return the recorder of an HTTP series, always the same for the same labels."""
+        key = (series, env, app)
+        found = self._http.get(key)
+        if found is None:
+            shared = (series.app_type, env, app)
+            templates = self._http_templates.get(shared)
+            if templates is None:
+                templates = self._http_templates.setdefault(shared, HttpTemplates(*shared, self.buckets))
+            batch = HttpBatch(self._folder, series, env, app, self.buckets, templates)
+            found = self._http.setdefault(key, batch)
+        return found
+
+    def after_fork(self) -> None:
+        """Forget, in a child process, a lock whose owner was left behind in the parent."""
+        self._folder.after_fork()
+
+    def describe(self) -> Iterator[Family]:
+        """Yield the families without samples, by which the registry recognizes a clash of names."""
+        return empty_families()
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families with what was counted up to now; called by the registry at each scrape."""
+        http, actions = self.http_totals(), self.action_totals()
+        yield from http_series.families(http)
+        yield from action_series.families(actions)
+
+    def action_totals(self) -> action_series.Snapshot:
+        """Return every action that has counted anything, with its totals up to now."""
+        every = list(self._actions.values())
+        self._fold(every)
+        return action_series.snapshot(every)
+
+    def http_totals(self) -> http_series.HttpSnapshot:
+        """Return every HTTP series that has counted anything, with its totals up to now."""
+        every = list(self._http.values())
+        self._fold(every)
+        return http_series.snapshot(every)
+
+    def _fold(self, batches: Sequence[Batch]) -> None:
+        for batch in batches:  # one by one, so that the lock is never held for long
+            self._folder.fold(batch)

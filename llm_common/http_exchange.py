@@ -1,0 +1,75 @@
+"""HTTP exchanges: what integrations record while one is under way, and ``http_tracking`` for those that none sees."""
+
+from math import inf
+from time import perf_counter
+
+from llm_common.contract import HttpSeries
+from llm_common.dispatch import bind_http, http_bindings, misused
+from llm_common.http_labels import method_label, path_label, status_label, template_label
+
+
+class Exchange:
+    """One HTTP exchange under way. It begins when it is made and is recorded once, however often it is ended."""
+
+    __slots__ = ("app_type", "ended", "method", "request_bytes", "response_bytes", "started")
+
+    def __init__(self, app_type: str, method: str) -> None:
+        self.app_type = app_type
+        self.method = method_label(method)
+        self.request_bytes = 0
+        """How many bytes of the request's body went by so far; whoever sees them adds them."""
+        self.response_bytes = 0
+        self.ended = False
+        self.started = perf_counter()
+
+    def end(self, status: str, resource: str, exception: BaseException | None = None) -> None:
+        """Record the exchange, unless it is recorded already.
+
+        ``status`` and ``resource`` are as :mod:`llm_common.http_labels` writes them. ``exception`` is what ended the
+        exchange, if anything did; in strict mode no fault of a backend replaces it.
+        """
+        if self.ended:
+            return
+        self.ended = True
+        series = (self.method, status, resource, self.app_type)
+        seconds = perf_counter() - self.started
+        bound = http_bindings.get(series) or bind_http(HttpSeries(*series))
+        bound.finished(seconds, self.request_bytes, self.response_bytes, exception)
+
+
+def http_tracking(
+    app_type: str,
+    resource: str,
+    method: str,
+    response_size: int,
+    status_code: int | str,
+    duration: float,
+    request_size: int,
+    clear_resource_path: bool = True,
+) -> None:
+    """Record one HTTP exchange that ended, where no integration sees it.
+
+    ``app_type`` is ``"app_api"`` for a request that the application served, and for one that it sent what it was sent
+    to: ``"llm"``, ``"telegram_api"``, ``"triton"``, or a service's name with ``_api``. ``resource`` is the request's
+    path; what varies in it is cleaned (see :func:`~llm_common.http_labels.path_label`), unless ``clear_resource_path``
+    is false because it is a route's template already. ``status_code`` is the response's, or ``"error"``, ``"timeout"``
+    or ``"cancelled"`` where there was none. ``duration`` is in seconds; ``request_size`` and ``response_size`` are the
+    bytes of the two bodies, 0 for none.
+
+    Numbers that are negative or not finite are no measurement: the exchange is left out and that is logged once; in
+    strict mode it raises :class:`~llm_common.errors.TrackingError`. Raises :class:`TypeError` where a label isn't a
+    string.
+    """
+    labels: dict[str, object] = {"app_type": app_type, "resource": resource, "method": method}
+    for label, value in labels.items():
+        if not isinstance(value, str):
+            raise TypeError(f"{label} of an HTTP exchange must be a string, not {value!r:.100}")
+    numbers: dict[str, object] = {"duration": duration, "request_size": request_size, "response_size": response_size}
+    for name, number in numbers.items():
+        if not isinstance(number, int | float) or not 0 <= number < inf:
+            misused(f"http_tracking({name}={number!r:.100}) is no measurement; accepted: a number from 0 on")
+            return
+    cleaned = path_label(resource, app_type) if clear_resource_path else template_label(resource.split("?", 1)[0])
+    series = HttpSeries(method_label(method), status_label(status_code), cleaned, app_type)
+    bound = http_bindings.get(series) or bind_http(series)
+    bound.finished(duration, request_size, response_size)
