@@ -1,0 +1,1 @@
+"""Integrations with frameworks, one file for each; a framework is imported by its own integration alone."""
