@@ -43,39 +43,44 @@ class MetricsMiddleware:
         self._app_type = app_type
         self._excluded = excluder(exclude)
         self._templates = RouteTemplates(app)
+        root_path = getattr(app, "root_path", "")
+        self._own_root_path: str = root_path if isinstance(root_path, str) else ""
+        """FastAPI's own setting, which it puts in the scope."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, and count it."""
         if scope["type"] != "http" or TRACKED in scope:
             await self.app(scope, receive, send)
             return
-        route = RequestRoute(scope, self._templates)
-        if self._excluded(route.path.removeprefix(route.root_path)):
+        path: str = scope["path"]
+        root_path: str = self._own_root_path or scope.get("root_path", "")
+        if self._excluded(path.removeprefix(root_path) if root_path else path):
             await self.app(scope, receive, send)
             return
         scope[TRACKED] = True
-        request = Request(self._app_type, scope["method"], route, receive, send)
+        request = Request(self._app_type, RequestRoute(scope, path, root_path, self._templates), receive, send)
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as exception:
             request.left_by(exception)
             raise
-        request.returned()
+        if not request.ended:
+            request.returned()
 
 
 class Request(Exchange):
     """One request under way: it passes messages on, in both directions, and counts their bytes."""
 
-    __slots__ = ("_client_gone", "_receive", "_route", "_send", "_sends_body", "_status")
+    __slots__ = ("_client_gone", "_receive", "_route", "_send", "_server", "_status")
 
-    def __init__(self, app_type: str, method: str, route: "RequestRoute", receive: Receive, send: Send) -> None:
-        super().__init__(app_type, method)
+    def __init__(self, app_type: str, route: "RequestRoute", receive: Receive, send: Send) -> None:
+        super().__init__(app_type, route.scope["method"])
         self._route = route
         self._receive = receive
         self._send = send
+        self._server = getattr(receive, "__self__", None)
         self._status: object = None
         """What the response began with; ``None`` until then."""
-        self._sends_body = method != "HEAD"
         self._client_gone = False
 
     async def receive(self) -> Message:
@@ -91,87 +96,85 @@ class Request(Exchange):
     async def send(self, message: Message) -> None:
         """Pass on what the application sends. The request ends with the last byte of the body."""
         kind = message["type"]
-        if kind == "http.response.start" and self._status is None:
-            self._status = message["status"]
-            if self._status in NO_BODY:
-                self._sends_body = False
-        last = kind in LAST_PARTS and not message.get("more_body", False)
-        # A server may take what nobody receives any more without complaint. uvicorn then knows it, until the end.
-        gone = last and self._is_client_gone()
+        size, last, gone = 0, False, False
+        if kind == "http.response.body":
+            size = len(message.get("body", b""))
+            last = not message.get("more_body", False)
+            gone = last and self._is_client_gone()  # now, since at the end every connection may look like that
+        elif kind == "http.response.start":
+            if self._status is None:
+                self._status = message["status"]
+        elif kind in FILE_PARTS:
+            size = _file_size(message)
+            last = not message.get("more_body", False)
+            gone = last and self._is_client_gone()
         try:
             await self._send(message)
         except OSError:  # what a server raises where the client has gone, from version 2.4 of the specification on
             self._client_gone = True
             raise
-        if kind in LAST_PARTS and self._sends_body:
-            self.response_bytes += _size(message)
-        if last:
-            self._end(CLIENT_GONE if gone else status_label(self._status))
+        if size and self._status not in NO_BODY and self._route.scope["method"] != "HEAD":
+            self.response_bytes += size
+        if last and not self.ended:
+            self.end(CLIENT_GONE if gone else status_label(self._status), self._route.resource(self._status))
 
     def left_by(self, exception: BaseException) -> None:
         """End the request, unless its response was complete before the application raised ``exception``."""
-        # What isn't an Exception is a cancellation: by a server whose client has gone, or that is about to stop.
-        gone = not isinstance(exception, Exception) or self._is_client_gone()
-        self._end(CLIENT_GONE if gone else UNHANDLED, exception)
+        if not self.ended:
+            # What isn't an Exception is a cancellation: by a server whose client has gone, or that is about to stop.
+            gone = not isinstance(exception, Exception) or self._is_client_gone()
+            self.end(CLIENT_GONE if gone else UNHANDLED, self._route.resource(self._status), exception)
 
     def returned(self) -> None:
-        """End the request, unless its response was complete before the application returned."""
-        if not self.ended:
-            self._end(CLIENT_GONE if self._is_client_gone() else UNHANDLED)
+        """End the request, whose application returned without a complete response."""
+        self.end(CLIENT_GONE if self._is_client_gone() else UNHANDLED, self._route.resource(self._status))
 
     def _is_client_gone(self) -> bool:
-        return self._client_gone or bool(getattr(getattr(self._receive, "__self__", None), "disconnected", False))
-
-    def _end(self, status: str, exception: BaseException | None = None) -> None:
-        if not self.ended:
-            self.end(status, self._route.resource(self._status), exception)
+        # A server may take without complaint what nobody receives any more. uvicorn then has this attribute.
+        return self._client_gone or bool(getattr(self._server, "disconnected", False))
 
 
-LAST_PARTS = frozenset({"http.response.body", "http.response.zerocopysend", "http.response.pathsend"})
-"""The messages that carry the body, or its last part."""
+FILE_PARTS = frozenset({"http.response.zerocopysend", "http.response.pathsend"})
+"""Messages by which the server itself sends a file, or a part of it, as the body."""
 
 
-def _size(message: Message) -> int:
-    """Return how many bytes of the body a message stands for."""
-    body = message.get("body")
-    if body is not None:
-        return len(body)
+def _file_size(message: Message) -> int:
+    """Return how many bytes of a file the server is asked to send."""
     try:
-        if "path" in message:  # pathsend: a whole file, sent by the server itself
+        if "path" in message:  # pathsend: a whole file
             return os.stat(message["path"]).st_size
-        if "file" in message:  # zerocopysend: from a file that is open
-            count: int | None = message.get("count")
-            if count is None:
-                count = os.fstat(message["file"].fileno()).st_size - message.get("offset", 0)
-            return int(count)
-    except (OSError, TypeError, ValueError):
-        pass
-    return 0
+        count: int | None = message.get("count")  # zerocopysend: a part of one that is open
+        if count is None:
+            count = os.fstat(message["file"].fileno()).st_size - (message.get("offset") or 0)
+        return int(count)
+    except (KeyError, OSError, TypeError, ValueError):  # the server will complain, where there is cause
+        return 0
 
 
 class RequestRoute:
     """What is known of a request's route: before the application has it, its path; afterwards, the template too."""
 
-    __slots__ = ("_app", "_scope", "_templates", "path", "root_path")
+    __slots__ = ("app", "path", "root_path", "scope", "templates")
 
-    def __init__(self, scope: Scope, templates: "RouteTemplates") -> None:
-        self._scope = scope
-        self._templates = templates
-        self._app = scope.get("app")
-        self.path: str = scope["path"]
-        self.root_path: str = templates.own_root_path or scope.get("root_path", "")
+    def __init__(self, scope: Scope, path: str, root_path: str, templates: "RouteTemplates") -> None:
+        self.scope = scope
+        self.path = path
+        self.root_path = root_path
+        self.templates = templates
+        self.app = scope.get("app")
+        """The application that had the request before the middleware, where one is built into it."""
 
     def resource(self, status: object) -> str:
         """Return the request's resource, now that the application has handled it."""
         try:
             template = self._template(status)
         except Exception as fault:  # whatever a route that isn't of the usual kind may raise
-            self._templates.log(fault)
+            self.templates.log(fault)
             template = None
         return UNKNOWN if template is None else template_label(template)
 
     def _template(self, status: object) -> str | None:
-        scope = self._scope
+        scope = self.scope
         route = scope.get("route")
         fastapi = scope.get("fastapi")
         if fastapi:
@@ -181,26 +184,28 @@ class RequestRoute:
             elif fastapi.get("frontend_path") is not None:
                 above = self.path.removesuffix(fastapi["frontend_path"]).removeprefix(self.root_path)
                 return above.rstrip("/") + "/{path}"
-        mounted = scope.get("root_path", "") != self.root_path
-        if not mounted:
-            template: str | None = getattr(route, "path_format", None) or scope.get("path_template")  # Litestar's
-            if template is not None:
-                return template
+        if scope.get("root_path", "") == self.root_path:  # else there was a mount on the way
+            template: str | None = getattr(route, "path_format", None)
+            litestar: str | None = scope.get("path_template")
+            if litestar == "":
+                return self._mounted_in_litestar(template or "/{path}")
+            if template is not None or litestar is not None:
+                return template or litestar
             if "router" in scope and "endpoint" not in scope and status != TEMPORARY_REDIRECT:
                 return None  # the router has seen this very scope, and has found nothing
-        return self._templates.found(self, scope, route, status)
+        return self.templates.found(self, scope, route, status)
+
+    def _mounted_in_litestar(self, template: str) -> str | None:
+        """Return ``template`` with the prefix, which Litestar has taken off the path of the scope."""
+        path, rest = self.path.removeprefix(self.root_path).rstrip("/"), self.scope["path"].rstrip("/")
+        return path.removesuffix(rest) + template if path.endswith(rest) else None
 
     def before(self, **changes: Any) -> Scope:
         """Return the scope as it was before the application had it, for routes to match."""
-        fresh = {**self._scope, "path": self.path, "root_path": self.root_path, "path_params": {}, **changes}
+        fresh = {**self.scope, "path": self.path, "root_path": self.root_path, "path_params": {}, **changes}
         for key in ("fastapi", "route", "endpoint", "path_template"):
             fresh.pop(key, None)
         return fresh
-
-    @property
-    def app(self) -> object:
-        """The application that had the request before the middleware, where one is built into it."""
-        return self._app
 
 
 class RouteTemplates:
@@ -208,9 +213,6 @@ class RouteTemplates:
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        own = getattr(app, "root_path", "")
-        self.own_root_path: str = own if isinstance(own, str) else ""
-        """FastAPI's own setting, which it puts in the scope."""
         self._known: dict[tuple[str, int], tuple[object, str]] = {}
         self._logged = False
 
