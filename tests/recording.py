@@ -3,7 +3,7 @@
 from typing import Any
 
 from llm_common import hookimpl
-from llm_common.contract import Status
+from llm_common.contract import HttpSeries, Status
 
 
 class Recorder:
@@ -19,6 +19,16 @@ class Recorder:
         self.backend.calls.append((self.action, amount))
 
 
+class HttpListRecorder:
+    def __init__(self, backend: "ListBackend", series: HttpSeries) -> None:
+        self.backend = backend
+        self.series = series
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        self.backend.fail("http")
+        self.backend.http.append((self.series, request_bytes, response_bytes))
+
+
 class ListBackend:
     def __init__(self, name: str = "list") -> None:
         self.name = name
@@ -27,11 +37,22 @@ class ListBackend:
         self.bound: list[str] = []
         self.configured: list[Any] = []
         self.shutdowns: list[float] = []
+        self.http: list[tuple[HttpSeries, int, int]] = []
+        self.bound_http: list[HttpSeries] = []
+
+    def fail(self, operation: str) -> None:
+        pass
 
     @hookimpl
     def llm_common_bind_action(self, name: str) -> Recorder:
         self.bound.append(name)
         return Recorder(self, name)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries) -> HttpListRecorder:
+        self.fail("bind_http")
+        self.bound_http.append(series)
+        return HttpListRecorder(self, series)
 
     @hookimpl
     def llm_common_configured(self, settings: Any) -> None:

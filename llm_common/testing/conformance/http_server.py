@@ -374,7 +374,7 @@ class HttpServerContract:
         """The application answers, and the log says once what happened."""
         logged: list[logging.LogRecord] = []
         handler, logger = logging.Handler(), logging.getLogger("llm_common")
-        handler.emit = logged.append  # type: ignore[method-assign]
+        handler.emit = logged.append  # type: ignore[method-assign,assignment]
         logger.addHandler(handler)
         try:
             with override(backends=(Broken(),), strict=False), self.serve(stage, tracked=True) as address:
