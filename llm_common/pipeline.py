@@ -127,17 +127,15 @@ class BoundHttp:
         self._pipeline = pipeline
         self._finishers = tuple((backend, one.finished) for backend, one in recorders)
 
-    def finished(
-        self, seconds: float, request_bytes: int, response_bytes: int, exception: BaseException | None = None
-    ) -> None:
-        """Tell every recorder that an exchange ended, by ``exception`` if any, which no fault may replace."""
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        """Tell every recorder that an exchange ended. A fault raises in strict mode."""
         faults: list[Exception] | None = None
         for backend, finished in self._finishers:
             try:
                 finished(seconds, request_bytes, response_bytes)
             except Exception as fault:
                 faults = self._pipeline.report_fault(backend, "finished", fault, faults)
-        if faults and exception is None and self._pipeline.settings.strict:
+        if faults and self._pipeline.settings.strict:
             raise faults[0]
 
 
