@@ -16,22 +16,21 @@ from statistics import median
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks import requests_to
 from benchmarks.contenders import Metrics, backends, facade, hand_written, in_threads
 from benchmarks.measure import Case, Timing, alternate
 from llm_common import action_tracking, configure, dispatch
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.backends.rendering import PreparedFamily, counter_template, go_number, histogram_template
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import (
-    HTTP_DURATION_BUCKETS,
     HTTP_REQUEST_DURATION,
+    HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
     Buckets,
 )
-from llm_common.contract import FOLD_AT, Status
+from llm_common.contract import FOLD_AT, HttpSeries, Status
 from llm_common.prometheus import metrics_asgi_app, render_metrics
 
 HAND = "prometheus_client, cached children"
@@ -60,6 +59,7 @@ def rows(rounds: int, threads_actions: int, http_series: int) -> Iterator[Row]:
     yield from several_threads(rounds, threads_actions)
     yield from scrapes(rounds)
     yield from http_scrape(http_series)
+    yield from http_middleware(rounds)
     yield stall(rounds)
     yield memory()
     yield from start(rounds)
@@ -201,57 +201,49 @@ def scrapes(rounds: int) -> Iterator[Row]:
     yield against(timings, "generate_latest over ours", "generate_latest, same series")
 
 
-class HttpFamilies:
-    """The HTTP families of the catalogue with constant values, written from templates as a store would.
-
-    The facade doesn't record HTTP yet; this measures what its way of writing costs for as many series as a large
-    service has.
-    """
-
-    def __init__(self, series: list[tuple[str, ...]]) -> None:
-        self._requests = [counter_template(HTTP_REQUESTS, one) for one in series]
-        self._durations = [histogram_template(HTTP_REQUEST_DURATION, one, HTTP_DURATION_BUCKETS) for one in series]
-        self._cumulative = (1,) * (len(HTTP_DURATION_BUCKETS) + 2)
-
-    def describe(self) -> list[Family]:
-        """Return nothing: there is no other collector to clash with."""
-        return []
-
-    def collect(self) -> Iterator[Family]:
-        """Yield the families."""
-        yield PreparedFamily(HTTP_REQUESTS, lambda: (one % go_number(1.0) for one in self._requests), list)
-        yield PreparedFamily(
-            HTTP_REQUEST_DURATION,
-            lambda: (one % (*self._cumulative, go_number(0.002)) for one in self._durations),
-            list,
-        )
-
-
 def http_scrape(number: int) -> Iterator[Row]:
-    """Yield what a scrape of ``number`` HTTP series costs, requests and durations."""
-    series: list[tuple[str, ...]] = [
-        ("GET", "200", f"items/{index}/{{id}}", "app_api", "dev", "bench") for index in range(number)
-    ]
+    """Yield what a scrape of ``number`` HTTP series costs: requests, durations and both sizes."""
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    ours.register(HttpFamilies(series))
-    labels = HTTP_REQUESTS.labels
-    requests = Counter(HTTP_REQUESTS.family, HTTP_REQUESTS.help, labels, registry=theirs)
-    durations = Histogram(
-        HTTP_REQUEST_DURATION.name,
-        HTTP_REQUEST_DURATION.help,
-        labels,
-        registry=theirs,
-        buckets=HTTP_DURATION_BUCKETS,
+    store = BatchedStore(Buckets())
+    ours.register(store)
+    requests = Counter(HTTP_REQUESTS.family, HTTP_REQUESTS.help, HTTP_REQUESTS.labels, registry=theirs)
+    duration, size = (
+        Histogram(metric.name, metric.help, metric.labels, registry=theirs, buckets=metric.buckets)
+        for metric in (HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE)
     )
-    for one in series:
-        requests.labels(*one).inc()
-        durations.labels(*one).observe(0.002)
+    for index in range(number):
+        series = HttpSeries("GET", "200", f"items/{index}/{{id}}", "app_api")
+        store.http(series, "dev", "bench").finished(0.002, 100, 1000)
+        requests.labels(*series, "dev", "bench").inc()
+        duration.labels(*series, "dev", "bench").observe(0.002)
+        for direction, amount in (("in", 100), ("out", 1000)):
+            size.labels(series.resource, "200", "GET", direction, "app_api", "dev", "bench").observe(amount)
     names = {"ours": ours, "theirs": theirs, "render": render_metrics, "generate_latest": generate_latest}
     cases = {
-        f"writing {number:,} HTTP series": Case("render(registry=ours)", names, number=1),
+        f"scrape of {number:,} HTTP series": Case("render(registry=ours)", names, number=1),
         "generate_latest, same series": Case("generate_latest(theirs)", names, number=1),
     }
-    yield against(alternate(cases, 5, bursts=1), f"writing {number:,} HTTP series", "generate_latest, same series")
+    yield against(alternate(cases, 5, bursts=1), f"scrape of {number:,} HTTP series", "generate_latest, same series")
+
+
+def http_middleware(rounds: int) -> Iterator[Row]:
+    """Yield what counting one request adds to a FastAPI application, against other middlewares for the same."""
+    cases = {
+        name: Case("serve(app)", {"serve": requests_to.serve, "app": app}, number=1)
+        for name, app in requests_to.applications().items()
+    }
+    timings = alternate(cases, max(9, rounds))
+    added = {
+        name: [one - plain for one, plain in zip(timing.seconds, timings["no middleware"].seconds, strict=True)]
+        for name, timing in timings.items()
+    }
+    others = [name for name in added if name not in {"no middleware", "MetricsMiddleware"}]
+    best = min(others, key=lambda name: median(added[name]))
+    for name in (*others, "MetricsMiddleware"):
+        ratio = median(added[name]) / median(added[best])
+        bar = 0.2 if name == "MetricsMiddleware" else None
+        nanoseconds = median(added[name]) / requests_to.NUMBER * 1e9
+        yield Row(f"added to a FastAPI request by {name}", f"added by {best}", ratio, "x", bar, nanoseconds)
 
 
 def stall(rounds: int) -> Row:

@@ -10,7 +10,7 @@ from typing import Any
 from llm_common.http_exchange import Exchange
 from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, status_label
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE, excluder
-from llm_common.integrations.route_templates import TRACKED, RequestRoute, RouteTemplates
+from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -32,9 +32,9 @@ class MetricsMiddleware:
 
     def __init__(self, app: ASGIApp, *, app_type: str = SERVER, exclude: str | Iterable[str] = DEFAULT_EXCLUDE) -> None:
         self.app = app
-        self._app_type = app_type
+        self.app_type = app_type
+        self.templates = RouteTemplates(app)
         self._excluded = excluder(exclude)
-        self._templates = RouteTemplates(app)
         root_path = getattr(app, "root_path", "")
         self._own_root_path: str = root_path if isinstance(root_path, str) else ""
         """FastAPI's own setting, which it puts in the scope."""
@@ -50,7 +50,7 @@ class MetricsMiddleware:
             await self.app(scope, receive, send)
             return
         scope[TRACKED] = True
-        request = Request(self._app_type, RequestRoute(scope, path, root_path, self._templates), receive, send)
+        request = Request(self, scope, path, root_path, receive, send)
         try:
             await self.app(scope, request.receive, request.send)
         except BaseException as exception:
@@ -63,17 +63,21 @@ class MetricsMiddleware:
 class Request(Exchange):
     """One request under way: it passes messages on, in both directions, and counts their bytes."""
 
-    __slots__ = ("_client_gone", "_receive", "_route", "_send", "_server", "_status")
+    __slots__ = ("_client_gone", "_path", "_receive", "_root_path", "_scope", "_send", "_status", "_templates")
 
-    def __init__(self, app_type: str, route: "RequestRoute", receive: Receive, send: Send) -> None:
-        super().__init__(app_type, route.scope["method"])
-        self._route = route
+    def __init__(
+        self, middleware: MetricsMiddleware, scope: Scope, path: str, root_path: str, receive: Receive, send: Send
+    ) -> None:
+        self._templates = middleware.templates
+        self._scope = scope
+        self._path = path
+        self._root_path = root_path
         self._receive = receive
         self._send = send
-        self._server = getattr(receive, "__self__", None)
         self._status: object = None
         """What the response began with; ``None`` until then."""
         self._client_gone = False
+        super().__init__(middleware.app_type, scope["method"])
 
     async def receive(self) -> Message:
         """Pass on what the client sends."""
@@ -89,41 +93,40 @@ class Request(Exchange):
         """Pass on what the application sends. The request ends with the last byte of the body."""
         kind = message.get("type")
         size, last, gone = 0, False, False
-        if kind == "http.response.body":
-            size = _length(message.get("body"))
+        if kind == "http.response.start":
+            if self._status is None:
+                self._status = message.get("status")
+        elif kind == "http.response.body" or kind in FILE_PARTS:
+            size = _length(message.get("body")) if kind == "http.response.body" else _file_size(message)
             last = not message.get("more_body", False)
             gone = last and self._is_client_gone()  # now, since at the end every connection may look like that
-        elif kind == "http.response.start":
-            if self._status is None:
-                self._status = message["status"]
-        elif kind in FILE_PARTS:
-            size = _file_size(message)
-            last = not message.get("more_body", False)
-            gone = last and self._is_client_gone()
         try:
             await self._send(message)
         except OSError:  # what a server raises where the client has gone, from version 2.4 of the specification on
             self._client_gone = True
             raise
-        if size and self._status not in NO_BODY and self._route.scope["method"] != "HEAD":
+        if size and self._status not in NO_BODY and self.method != "HEAD":
             self.response_bytes += size
         if last and not self.ended:
-            self.end(CLIENT_GONE if gone else status_label(self._status), self._route.resource(self._status))
+            self.end(CLIENT_GONE if gone else status_label(self._status), self._resource())
 
     def left_by(self, exception: BaseException) -> None:
         """End the request, unless its response was complete before the application raised ``exception``."""
         if not self.ended:
             # What isn't an Exception is a cancellation: by a server whose client has gone, or that is about to stop.
             gone = not isinstance(exception, Exception) or self._is_client_gone()
-            self.end(CLIENT_GONE if gone else UNHANDLED, self._route.resource(self._status), exception)
+            self.end(CLIENT_GONE if gone else UNHANDLED, self._resource(), exception)
 
     def returned(self) -> None:
         """End the request, whose application returned without a complete response."""
-        self.end(CLIENT_GONE if self._is_client_gone() else UNHANDLED, self._route.resource(self._status))
+        self.end(CLIENT_GONE if self._is_client_gone() else UNHANDLED, self._resource())
 
     def _is_client_gone(self) -> bool:
         # A server may take without complaint what nobody receives any more. uvicorn then has this attribute.
-        return self._client_gone or bool(getattr(self._server, "disconnected", False))
+        return self._client_gone or getattr(getattr(self._receive, "__self__", None), "disconnected", False) is True
+
+    def _resource(self) -> str:
+        return self._templates.resource(self._scope, self._path, self._root_path, self._status)
 
 
 FILE_PARTS = frozenset({"http.response.zerocopysend", "http.response.pathsend"})

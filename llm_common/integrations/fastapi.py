@@ -4,8 +4,9 @@ New applications take :class:`llm_common.integrations.asgi.MetricsMiddleware`, w
 function and sees the bytes of requests too.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.base import RequestResponseEndpoint
@@ -16,10 +17,11 @@ from llm_common.exposition import respond
 from llm_common.http_exchange import Exchange
 from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, status_label
 from llm_common.integrations.excluding import excluder
-from llm_common.integrations.route_templates import TRACKED, RequestRoute, RouteTemplates
+from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 
 _excluded = excluder()
-_templates = RouteTemplates(None)
+_templates: WeakKeyDictionary[object, RouteTemplates] = WeakKeyDictionary()
+"""For each application; a function has no place of its own to keep them."""
 
 
 async def fastapi_tracking_middleware(request: Request, call_next: RequestResponseEndpoint) -> Response:
@@ -29,9 +31,14 @@ async def fastapi_tracking_middleware(request: Request, call_next: RequestRespon
     ``Content-Length`` says, since its bytes don't pass here.
     """
     scope = request.scope
-    route = RequestRoute(scope, scope["path"], scope.get("root_path", ""), _templates)
-    if TRACKED in scope or _excluded(route.path.removeprefix(route.root_path)):
+    path, root_path, app = scope["path"], scope.get("root_path", ""), scope.get("app", fastapi_tracking_middleware)
+    if TRACKED in scope or _excluded(path.removeprefix(root_path)):
         return await call_next(request)
+    templates = _templates.get(app) or _templates.setdefault(app, RouteTemplates(app))
+
+    def resource(status: object) -> str:
+        return templates.resource(scope, path, root_path, status)
+
     scope[TRACKED] = True
     exchange = Exchange(SERVER, request.method)
     length = request.headers.get("content-length", "")
@@ -39,14 +46,14 @@ async def fastapi_tracking_middleware(request: Request, call_next: RequestRespon
     try:
         response: Any = await call_next(request)
     except BaseException as exception:
-        _left_by(exception, exchange, route)
+        _left_by(exception, exchange, resource)
         raise
-    response.body_iterator = _counted(response.body_iterator, exchange, route, response.status_code)
+    response.body_iterator = _counted(response.body_iterator, exchange, resource, response.status_code)
     return response  # type: ignore[no-any-return]
 
 
 async def _counted(
-    body: AsyncIterator[Any], exchange: Exchange, route: RequestRoute, status: int
+    body: AsyncIterator[Any], exchange: Exchange, resource: Callable[[object], str], status: int
 ) -> AsyncIterator[Any]:
     """Yield the parts of a body, and record the exchange after the last."""
     try:
@@ -55,14 +62,14 @@ async def _counted(
                 exchange.response_bytes += len(part)
             yield part
     except BaseException as exception:
-        _left_by(exception, exchange, route)
+        _left_by(exception, exchange, resource)
         raise
-    exchange.end(status_label(status), route.resource(status))
+    exchange.end(status_label(status), resource(status))
 
 
-def _left_by(exception: BaseException, exchange: Exchange, route: RequestRoute) -> None:
+def _left_by(exception: BaseException, exchange: Exchange, resource: Callable[[object], str]) -> None:
     gone = not isinstance(exception, Exception)  # a cancellation, where the client has gone
-    exchange.end(CLIENT_GONE if gone else UNHANDLED, route.resource(None), exception)
+    exchange.end(CLIENT_GONE if gone else UNHANDLED, resource(None), exception)
 
 
 async def fastapi_endpoint_for_prometheus(request: Request = None) -> Response:  # type: ignore[assignment]

@@ -21,92 +21,72 @@ KNOWN_PREFIXES = 1024
 """How many prefixes of mounted applications are remembered with their templates."""
 
 
-class RequestRoute:
-    """What is known of a request's route: before the application has it, its path; afterwards, the template too."""
-
-    __slots__ = ("app", "path", "root_path", "scope", "templates")
-
-    def __init__(self, scope: Scope, path: str, root_path: str, templates: "RouteTemplates") -> None:
-        self.scope = scope
-        self.path = path
-        self.root_path = root_path
-        self.templates = templates
-        self.app = scope.get("app")
-        """The application that had the request before the middleware, where one is built into it."""
-
-    def resource(self, status: object) -> str:
-        """Return the request's resource, now that the application has handled it."""
-        try:
-            template = self._template(status)
-        except Exception as fault:  # whatever a route that isn't of the usual kind may raise
-            self.templates.log(fault)
-            template = None
-        return UNKNOWN if template is None else template_label(template)
-
-    def _template(self, status: object) -> str | None:
-        scope = self.scope
-        route = scope.get("route")
-        fastapi = scope.get("fastapi")
-        if fastapi:
-            context = fastapi.get("effective_route_context")  # a route of a router that was included
-            if context is not None:
-                route = context.starlette_route or context
-            elif fastapi.get("frontend_path") is not None:
-                above = self.path.removesuffix(fastapi["frontend_path"]).removeprefix(self.root_path)
-                return above.rstrip("/") + "/{path}"
-        if scope.get("root_path", "") == self.root_path:  # else there was a mount on the way
-            template: str | None = getattr(route, "path_format", None)
-            litestar: str | None = scope.get("path_template")
-            if litestar == "":
-                return self._mounted_in_litestar(template or "/{path}")
-            if template is not None or litestar is not None:
-                return template or litestar
-            if "router" in scope and "endpoint" not in scope and status != TEMPORARY_REDIRECT:
-                return None  # the router has seen this very scope, and has found nothing
-        return self.templates.found(self, scope, route, status)
-
-    def _mounted_in_litestar(self, template: str) -> str | None:
-        """Return ``template`` with the prefix, which Litestar has taken off the path of the scope."""
-        path, rest = self.path.removeprefix(self.root_path).rstrip("/"), self.scope["path"].rstrip("/")
-        return path.removesuffix(rest) + template if path.endswith(rest) else None
-
-    def before(self, **changes: Any) -> Scope:
-        """Return the scope as it was before the application had it, for routes to match."""
-        fresh = {**self.scope, "path": self.path, "root_path": self.root_path, "path_params": {}, **changes}
-        for key in ("fastapi", "route", "endpoint", "path_template"):
-            fresh.pop(key, None)
-        return fresh
-
-
 class RouteTemplates:
-    """Finds templates by matching routes again, where the scope doesn't tell: behind mounts, and for redirects."""
+    """Tells the resources of requests that one application, or whatever is around it, has handled."""
 
     def __init__(self, app: object) -> None:
         self._app = app
         self._known: dict[tuple[str, int], tuple[object, str]] = {}
         self._logged = False
 
-    def log(self, fault: Exception) -> None:
-        """Log that no template could be found, once as a warning."""
-        level = logging.DEBUG if self._logged else logging.WARNING
-        self._logged = True
-        logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
+    def resource(self, scope: Scope, path: str, root_path: str, status: object) -> str:
+        """Return the resource of a request.
 
-    def found(self, request: RequestRoute, scope: Scope, route: object, status: object) -> str | None:
-        """Return the template of the route that a request took, or ``None`` where it took none."""
+        ``scope`` is as the application left it, ``path`` and ``root_path`` are as they were before, and ``status`` is
+        what the response began with.
+        """
+        try:
+            route = scope.get("route")
+            fastapi = scope.get("fastapi")
+            if fastapi:
+                context = fastapi.get("effective_route_context")  # a route of a router that was included
+                if context is not None:
+                    route = context.starlette_route or context
+            if scope.get("root_path", "") == root_path:  # else there was a mount on the way
+                template: str | None = getattr(route, "path_format", None)
+                if template is None or "path_template" in scope:
+                    template = self._without_mount(scope, path, root_path, template, status)
+            else:
+                template = self._matched(scope, path, root_path, route, status)
+        except Exception as fault:  # whatever a route that isn't of the usual kind may raise
+            level = logging.DEBUG if self._logged else logging.WARNING
+            self._logged = True
+            logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
+            template = None
+        return UNKNOWN if template is None else template_label(template)
+
+    def _without_mount(
+        self, scope: Scope, path: str, root_path: str, template: str | None, status: object
+    ) -> str | None:
+        litestar: str | None = scope.get("path_template")
+        if litestar is not None:
+            if litestar:
+                return litestar
+            # A mount in Litestar, which takes its prefix off the path of the scope.
+            whole, rest = path.removeprefix(root_path).rstrip("/"), scope["path"].rstrip("/")
+            return whole.removesuffix(rest) + (template or "/{path}") if whole.endswith(rest) else None
+        frontend: str | None = scope.get("fastapi", {}).get("frontend_path")
+        if frontend is not None:  # FastAPI's static files for the browser
+            return path.removesuffix(frontend).removeprefix(root_path).rstrip("/") + "/{path}"
+        if "router" in scope and "endpoint" not in scope and status != TEMPORARY_REDIRECT:
+            return None  # the router has seen this very scope, and has found nothing
+        return self._matched(scope, path, root_path, None, status)
+
+    def _matched(self, scope: Scope, path: str, root_path: str, route: object, status: object) -> str | None:
+        """Return the template that is found by matching the routes again, or ``None`` where none matches."""
         key = (scope.get("root_path", ""), id(route))
         known = self._known.get(key)
         if known is not None and known[0] is route:
             return known[1]
-        routes = _routes(self._app) or _routes(request.app)
-        if not routes:
-            inner = getattr(route, "path_format", "")
-            return scope.get("path_template", "") + inner or None
-        outer = scope.get("path_template")
-        _, template = _match(routes, request.before(), outer)
+        routes = _routes(self._app) or _routes(scope.get("app"))
+        before = {**scope, "path": path, "root_path": root_path, "path_params": {}}
+        inner = before.pop("path_template", None)
+        for found in ("fastapi", "route", "endpoint"):
+            before.pop(found, None)
+        _, template = _match(routes, before, inner)
         if template is None and status == TEMPORARY_REDIRECT:
-            other = request.path[:-1] if request.path.endswith("/") else f"{request.path}/"
-            _, template = _match(routes, request.before(path=other), outer)
+            other = path[:-1] if path.endswith("/") else f"{path}/"
+            _, template = _match(routes, {**before, "path": other}, inner)
         if template is not None and hasattr(route, "endpoint"):
             if len(self._known) >= KNOWN_PREFIXES:
                 self._known.clear()
