@@ -5,7 +5,7 @@ from time import perf_counter
 
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import bind_http, http_bindings, misused
-from llm_common.http_labels import method_label, path_label, status_label, template_label
+from llm_common.http_labels import METHODS, method_label, path_label, status_label, template_label
 
 
 class Exchange:
@@ -15,7 +15,7 @@ class Exchange:
 
     def __init__(self, app_type: str, method: str) -> None:
         self.app_type = app_type
-        self.method = method_label(method)
+        self.method = method if method in METHODS else method_label(method)
         self.request_bytes = 0
         """How many bytes of the request's body went by so far; whoever sees them adds them."""
         self.response_bytes = 0

@@ -49,7 +49,8 @@ class MetricsMiddleware:
         if self._excluded(path.removeprefix(root_path) if root_path else path):
             await self.app(scope, receive, send)
             return
-        scope[TRACKED] = True
+        if RouteTemplates.made > 1:
+            scope[TRACKED] = True
         request = Request(self, scope, path, root_path, receive, send)
         try:
             await self.app(scope, request.receive, request.send)
@@ -97,7 +98,8 @@ class Request(Exchange):
             if self._status is None:
                 self._status = message.get("status")
         elif kind == "http.response.body" or kind in FILE_PARTS:
-            size = _length(message.get("body")) if kind == "http.response.body" else _file_size(message)
+            body = message.get("body")
+            size = len(body) if type(body) is bytes else _size(message)
             last = not message.get("more_body", False)
             gone = last and self._is_client_gone()  # now, since at the end every connection may look like that
         try:
@@ -131,6 +133,11 @@ class Request(Exchange):
 
 FILE_PARTS = frozenset({"http.response.zerocopysend", "http.response.pathsend"})
 """Messages by which the server itself sends a file, or a part of it, as the body."""
+
+
+def _size(message: Message) -> int:
+    """Return how many bytes of the body a message stands for."""
+    return _length(message.get("body")) if message["type"] == "http.response.body" else _file_size(message)
 
 
 def _length(body: Any) -> int:

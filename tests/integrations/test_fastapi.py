@@ -13,6 +13,7 @@ from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoin
 from starlette.routing import Host, Mount, Route
 
 from llm_common.integrations.asgi import MetricsMiddleware
+from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 from llm_common.testing import RecordedMetrics
 from llm_common.testing.conformance import http_server
 from llm_common.testing.conformance.http_server import HandlerError, HttpServerContract, Stage
@@ -340,3 +341,23 @@ def test_pure_starlette_inside_a_mount_of_a_mount(recorded_metrics: RecordedMetr
     app.add_middleware(MetricsMiddleware)
     assert TestClient(app).get("/a/b/1/d/2").status_code == 200
     assert resources(recorded_metrics) == [("200", "a/b/{c}/d/{e}")]
+
+
+def test_alone_the_middleware_leaves_no_mark_in_the_scope(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RouteTemplates, "made", 0)
+    seen: list[bool] = []
+    app = FastAPI()
+
+    @app.get("/")
+    def home(request: Request) -> None:
+        seen.append(TRACKED in request.scope)
+
+    app.add_middleware(MetricsMiddleware)
+    client = TestClient(app)
+    client.get("/")
+    MetricsMiddleware(app)
+    client.get("/")
+    recorded_metrics.assert_http(status=200, times=2)
+    assert seen == [False, True]
