@@ -46,10 +46,13 @@ def method_label(method: str) -> str:
     return upper if upper in METHODS else OTHER_METHOD
 
 
+_CODES = {code: str(code) for code in range(100, 1000)}
+
+
 def status_label(status: object) -> str:
     """Return a status code as three digits; ``error``, ``timeout`` and ``cancelled`` stay; all else is ``error``."""
-    if isinstance(status, int) and 100 <= status <= 999:
-        return f"{status:d}"
+    if isinstance(status, int):
+        return _CODES.get(status, ERROR)
     if isinstance(status, str) and (status in {TIMEOUT, CANCELLED} or re.fullmatch(r"[1-9][0-9]{2}", status)):
         return str(status)
     return ERROR
@@ -62,9 +65,10 @@ def failure_label(exception: BaseException) -> str:
     """
     if not isinstance(exception, Exception):  # asyncio.CancelledError is none
         return CANCELLED
-    if any("Timeout" in kind.__name__ for kind in type(exception).__mro__):
-        return TIMEOUT
-    return ERROR
+    names = [kind.__name__ for kind in type(exception).__mro__]
+    if "NewConnectionError" in names:  # urllib3: refused or unknown host; derives from a timeout for old callers' sake
+        return ERROR
+    return TIMEOUT if any("Timeout" in name for name in names) else ERROR
 
 
 _PARAMETER = re.compile(
