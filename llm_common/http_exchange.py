@@ -41,6 +41,16 @@ class Exchange:
                 raise
 
 
+MOST_DIGITS = 18
+"""A length with more digits than this is none."""
+
+
+def declared_length(content_length: str | None) -> int | None:
+    """Return what a ``Content-Length`` says, in bytes; ``None`` where it is missing or no length (RFC 9110, 8.6)."""
+    text = (content_length or "").strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS else None
+
+
 def http_tracking(
     app_type: str,
     resource: str,

@@ -14,7 +14,7 @@ from llm_common.catalog import HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, Buckets
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import override, unconfigured
 from llm_common.errors import PluginError, TrackingError
-from llm_common.http_exchange import Exchange
+from llm_common.http_exchange import Exchange, declared_length
 from llm_common.prometheus import render_metrics
 from llm_common.testing import HttpExchange, RecordedMetrics, record_metrics
 from recording import FaultyBackend, ListBackend
@@ -64,6 +64,25 @@ def test_a_number_that_is_no_measurement_is_left_out(name: str, number: Any, cap
     assert f"http_tracking({name}={number!r}) is no measurement; accepted: a number from 0 on" in message
     with record_metrics(), pytest.raises(TrackingError, match="is no measurement"):
         http_tracking(**{**CALL, name: number})
+
+
+@pytest.mark.parametrize(
+    ("text", "length"),
+    [
+        ("5", 5),
+        (" 5 ", 5),
+        ("0", 0),
+        ("", None),
+        (None, None),
+        ("-5", None),
+        ("5.0", None),
+        ("\u0665", None),
+        ("9" * 18, 10**18 - 1),
+        ("9" * 5000, None),
+    ],
+)
+def test_a_length_is_a_number_of_digits(text: str | None, length: int | None) -> None:
+    assert declared_length(text) == length
 
 
 def test_an_exchange_ends_once(recorded_metrics: RecordedMetrics) -> None:

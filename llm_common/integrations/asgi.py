@@ -44,13 +44,13 @@ class MetricsMiddleware:
         if scope["type"] != "http" or TRACKED in scope:
             await self.app(scope, receive, send)
             return
+        if RouteTemplates.made > 1:  # also where the path is excluded, so that no other counts it either
+            scope[TRACKED] = True
         path: str = scope["path"]
         root_path: str = self._own_root_path or scope.get("root_path", "")
         if self._excluded(path.removeprefix(root_path) if root_path else path):
             await self.app(scope, receive, send)
             return
-        if RouteTemplates.made > 1:
-            scope[TRACKED] = True
         request = Request(self, scope, path, root_path, receive, send)
         try:
             await self.app(scope, request.receive, request.send)

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from llm_common.http_exchange import Exchange
+from llm_common.http_exchange import Exchange, declared_length
 from llm_common.http_labels import CANCELLED, ERROR, failure_label, method_label, path_label, status_label
 
 SWITCHING_PROTOCOLS = 101
@@ -57,8 +57,8 @@ class ClientAttempt(Exchange):
 
     def declared(self, content_length: str | None) -> None:
         """Count the body by its Content-Length, where its bytes can't be seen."""
-        if content_length and self.method != "HEAD" and content_length.isascii() and content_length.isdigit():
-            self.response_bytes = int(content_length)
+        if self.method != "HEAD":
+            self.response_bytes = declared_length(content_length) or 0
 
     def completed(self) -> None:
         """Record that the body was read to its end, or that there is none."""

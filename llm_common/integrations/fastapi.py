@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from llm_common.exposition import respond
-from llm_common.http_exchange import Exchange
+from llm_common.http_exchange import Exchange, declared_length
 from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, status_label
 from llm_common.integrations.excluding import excluder
 from llm_common.integrations.route_templates import TRACKED, RouteTemplates
@@ -42,8 +42,7 @@ async def fastapi_tracking_middleware(request: Request, call_next: RequestRespon
 
     scope[TRACKED] = True
     exchange = Exchange(SERVER, request.method)
-    length = request.headers.get("content-length", "")
-    exchange.request_bytes = int(length) if length.isascii() and length.isdigit() else 0
+    exchange.request_bytes = declared_length(request.headers.get("content-length")) or 0
     try:
         response: Any = await call_next(request)
     except BaseException as exception:

@@ -253,7 +253,8 @@ class HttpServerContract:
             for body in (b"123", b"", b"1"):
                 client.request("POST", "/echo", body)
                 assert read(client.getresponse()).body == body
-        assert [exchange.request_bytes for exchange in recorded.ended(3)] == [3, 0, 1]
+        # Sorted, since a server with threads may end one while it takes the next, if it keeps no connection after all.
+        assert sorted(exchange.request_bytes for exchange in recorded.ended(3)) == [0, 1, 3]
 
     def test_a_client_that_goes_away_in_the_middle_counts_as_499(
         self, address: tuple[str, int], recorded: Recording
