@@ -31,7 +31,7 @@ def drive(
 
     scope = {"type": "http", "method": method, "path": path, "query_string": b"", "headers": [], **more}
     options = {key: scope.pop(key) for key in ("exclude",) if key in scope}
-    asyncio.run(MetricsMiddleware(app, **options)(scope, receive, more.get("send", send)))  # type: ignore[arg-type]
+    asyncio.run(MetricsMiddleware(app, **options)(scope, receive, more.get("send", send)))
     return sent
 
 

@@ -237,7 +237,7 @@ def test_a_client_that_is_gone_when_the_application_writes_counts_as_499(recorde
         ("GET", "200 OK", [], 1, ("499", 3)),
         ("GET", "200 OK", [("content-length", "6")], 1, ("499", 3)),
         ("GET", "200 OK", [("Content-Length", "3")], 1, ("200", 3)),
-        ("GET", "200 OK", [("Content-Length", "-5")], 1, ("200", 3)),
+        ("GET", "200 OK", [("Content-Length", "-5")], 1, ("499", 3)),
         ("GET", "200 OK", [("Content-Length", "many")], 1, ("499", 3)),
         ("GET", "200 OK", None, 1, ("499", 3)),
         ("HEAD", "200 OK", [], 1, ("200", 0)),
