@@ -62,7 +62,7 @@ $(VENV)/.created:
 
 $(VENV)/.demo: $(VENV)/.created $(SOURCES) requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.txt --upgrade --force-reinstall --no-deps .
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.txt '.[cli]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements/dev.txt '.[demo]'
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.created requirements/dev.txt

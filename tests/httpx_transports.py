@@ -13,7 +13,7 @@ from llm_common.testing.conformance.recording import Recording, recording
 class TransportTests:
     """Subclass it with the library and its two tracked transports."""
 
-    library: Any
+    httpx: Any
     tracked: Any
     async_tracked: Any
 
@@ -23,11 +23,11 @@ class TransportTests:
             yield recorded
 
     def mock(self, handler: Any) -> Any:
-        return self.tracked(self.library.MockTransport(handler), app_type="llm")
+        return self.tracked(self.httpx.MockTransport(handler), app_type="llm")
 
     def test_a_response_in_memory_is_recorded_at_once_and_not_changed(self, recorded: Recording) -> None:
-        answer = self.library.Response(200, headers={"X-Id": "7"}, content=b"hello", extensions={"own": 1})
-        with self.library.Client(transport=self.mock(lambda request: answer)) as client:
+        answer = self.httpx.Response(200, headers={"X-Id": "7"}, content=b"hello", extensions={"own": 1})
+        with self.httpx.Client(transport=self.mock(lambda request: answer)) as client:
             response = client.post("http://test/v1/chat", content=b"question")
         assert response is answer
         assert (response.content, response.headers["X-Id"], response.extensions) == (b"hello", "7", {"own": 1})
@@ -35,9 +35,9 @@ class TransportTests:
 
     def test_an_async_response_in_memory(self, recorded: Recording) -> None:
         async def scenario() -> bytes:
-            inner = self.library.MockTransport(lambda request: self.library.Response(201, content=b"hello"))
+            inner = self.httpx.MockTransport(lambda request: self.httpx.Response(201, content=b"hello"))
             transport = self.async_tracked(inner, app_type="llm")
-            async with self.library.AsyncClient(transport=transport) as client:
+            async with self.httpx.AsyncClient(transport=transport) as client:
                 content: bytes = (await client.post("http://test/v1/chat", content=b"question")).content
                 return content
 
@@ -49,8 +49,8 @@ class TransportTests:
             start_response("200 OK", [("Content-Type", "text/plain")])
             return [environ["wsgi.input"].read(), b"!"]
 
-        inner = self.library.WSGITransport(app=application)
-        with self.library.Client(transport=self.tracked(inner, app_type="llm")) as client:
+        inner = self.httpx.WSGITransport(app=application)
+        with self.httpx.Client(transport=self.tracked(inner, app_type="llm")) as client:
             response = client.post("http://test/echo", content=b"hello")
         assert response.content == b"hello!"
         assert response.elapsed.total_seconds() > 0
@@ -63,8 +63,8 @@ class TransportTests:
             await send({"type": "http.response.body", "body": body + b"!"})
 
         async def scenario() -> bytes:
-            transport = self.async_tracked(self.library.ASGITransport(app=application), app_type="llm")
-            async with self.library.AsyncClient(transport=transport) as client:
+            transport = self.async_tracked(self.httpx.ASGITransport(app=application), app_type="llm")
+            async with self.httpx.AsyncClient(transport=transport) as client:
                 content: bytes = (await client.post("http://test/echo", content=b"hello")).content
                 return content
 
@@ -72,9 +72,9 @@ class TransportTests:
         assert recorded.one() == HttpExchange("POST", "200", "echo", "llm", 5, 6)
 
     def test_a_request_is_untouched_and_can_be_sent_again(self, recorded: Recording) -> None:
-        request = self.library.Request("POST", "http://test/v1/chat", content=b"question")
+        request = self.httpx.Request("POST", "http://test/v1/chat", content=b"question")
         body = request.stream
-        with self.library.Client(transport=self.mock(lambda request: self.library.Response(200))) as client:
+        with self.httpx.Client(transport=self.mock(lambda request: self.httpx.Response(200))) as client:
             client.send(request)
             assert request.stream is body
             client.send(request)
@@ -82,8 +82,8 @@ class TransportTests:
         assert [exchange.request_bytes for exchange in recorded.ended(2)] == [8, 8]
 
     def test_a_request_that_the_transport_read_into_memory_stays_there(self, recorded: Recording) -> None:
-        request = self.library.Request("POST", "http://test/v1/chat", content=iter([b"quest", b"ion"]))
-        with self.library.Client(transport=self.mock(lambda request: self.library.Response(200))) as client:
+        request = self.httpx.Request("POST", "http://test/v1/chat", content=iter([b"quest", b"ion"]))
+        with self.httpx.Client(transport=self.mock(lambda request: self.httpx.Response(200))) as client:
             client.send(request)
         assert request.content == b"question"
         assert b"".join(request.stream) == b"question"
@@ -97,17 +97,17 @@ class TransportTests:
                 if part is None:
                     raise ValueError("None is no bytes")
 
-        class Refusing(self.library.BaseTransport):  # type: ignore[misc, name-defined]
+        class Refusing(self.httpx.BaseTransport):  # type: ignore[misc, name-defined]
             def handle_request(self, request: Any) -> Any:
                 return refuse(request)
 
         transport = self.tracked(Refusing(), app_type="llm")
-        with self.library.Client(transport=transport) as client, pytest.raises(ValueError, match="None is no bytes"):
+        with self.httpx.Client(transport=transport) as client, pytest.raises(ValueError, match="None is no bytes"):
             client.post("http://test/", content=parts)
         assert recorded.one() == HttpExchange("POST", "error", "/", "llm", 9, 0)
 
     def test_one_request_object_sent_twice_at_the_same_time(self, recorded: Recording) -> None:
-        library = self.library
+        library = self.httpx
 
         class Slow(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
             def __init__(self) -> None:
@@ -132,19 +132,19 @@ class TransportTests:
         assert sorted(exchange.app_type for exchange in exchanges) == ["inner", "inner", "outer", "outer"]
 
     def test_an_exception_of_the_transport_passes_as_it_is(self, recorded: Recording) -> None:
-        own = self.library.PoolTimeout("no connection is free")
+        own = self.httpx.PoolTimeout("no connection is free")
 
         def fail(request: Any) -> Any:
             raise own
 
-        with self.library.Client(transport=self.mock(fail)) as client, pytest.raises(type(own)) as caught:
+        with self.httpx.Client(transport=self.mock(fail)) as client, pytest.raises(type(own)) as caught:
             client.get("http://test/v1/chat")
         assert caught.value is own
         assert own.__cause__ is None
         assert recorded.one() == HttpExchange("GET", "timeout", "v1/chat", "llm", 0, 0)
 
     def test_the_end_of_http_on_a_connection_ends_the_exchange(self, recorded: Recording) -> None:
-        library = self.library
+        library = self.httpx
 
         class Endless(library.SyncByteStream):  # type: ignore[misc, name-defined]
             def __iter__(self) -> Iterator[bytes]:
@@ -157,7 +157,7 @@ class TransportTests:
             assert recorded.one() == HttpExchange("GET", "101", "chat", "llm", 0, 0)
 
     def test_a_response_that_is_closed_when_it_comes(self, recorded: Recording) -> None:
-        library = self.library
+        library = self.httpx
 
         class Unread(library.SyncByteStream):  # type: ignore[misc, name-defined]
             pass
@@ -172,7 +172,7 @@ class TransportTests:
         assert recorded.one() == HttpExchange("GET", "200", "/", "llm", 0, 0)
 
     def test_a_fault_while_a_response_is_closed_passes(self, recorded: Recording) -> None:
-        library, own = self.library, OSError("can't close")
+        library, own = self.httpx, OSError("can't close")
 
         class Unclosable(library.SyncByteStream):  # type: ignore[misc, name-defined]
             def __iter__(self) -> Iterator[bytes]:
@@ -192,11 +192,11 @@ class TransportTests:
         assert recorded.one() == HttpExchange("GET", "200", "/", "llm", 0, 0)
 
     def test_the_wrapped_transport_is_entered_left_and_closed(self) -> None:
-        library, calls = self.library, []
+        httpx, calls = self.httpx, []
 
-        class Inner(library.BaseTransport):  # type: ignore[misc, name-defined]
+        class Inner(httpx.BaseTransport):  # type: ignore[misc, name-defined]
             def handle_request(self, request: Any) -> Any:
-                raise NotImplementedError
+                raise AssertionError("nothing is sent")
 
             def __enter__(self) -> Any:
                 calls.append("enter")
@@ -208,9 +208,9 @@ class TransportTests:
             def close(self) -> None:
                 calls.append("close")
 
-        class AsyncInner(library.AsyncBaseTransport):  # type: ignore[misc, name-defined]
+        class AsyncInner(httpx.AsyncBaseTransport):  # type: ignore[misc, name-defined]
             async def handle_async_request(self, request: Any) -> Any:
-                raise NotImplementedError
+                raise AssertionError("nothing is sent")
 
             async def __aenter__(self) -> Any:
                 calls.append("enter")
@@ -238,7 +238,7 @@ class TransportTests:
 
     def test_what_is_no_transport_is_refused(self) -> None:
         with pytest.raises(TypeError, match=r"has no handle_request\(\).*AsyncTrackedTransport those of AsyncClient"):
-            self.tracked(self.library.AsyncHTTPTransport(), app_type="llm")
+            self.tracked(self.httpx.AsyncHTTPTransport(), app_type="llm")
         with pytest.raises(TypeError, match=r"has no handle_async_request\(\)"):
             self.async_tracked("http://test", app_type="llm")
 

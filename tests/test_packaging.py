@@ -19,7 +19,7 @@ def test_the_metadata_say_what_it_is_and_what_it_needs() -> None:
     metadata = distribution("llm_common").metadata
     assert metadata["Requires-Python"] == ">=3.11"
     assert metadata["License-Expression"] == "MIT"
-    assert {"cli", "docs"} <= set(metadata.get_all("Provides-Extra") or ())
+    assert {"cli", "demo", "docs"} <= set(metadata.get_all("Provides-Extra") or ())
 
 
 def test_the_command_and_the_pytest_plugin_are_registered() -> None:

@@ -36,7 +36,10 @@ def werkzeug_server(app: WSGIApplication) -> Iterator[tuple[str, int]]:
 
 @contextmanager
 def gunicorn_server(source: str, directory: Path) -> Iterator[tuple[str, int]]:
-    """Serve ``application`` of a module with this source text; yield host and port."""
+    """Serve ``application`` of a module with this source text; yield host and port.
+
+    There is one worker, which has recorded a request before it takes the next.
+    """
     (directory / "served.py").write_text(source, encoding="utf-8")
     command = [
         sys.executable,
@@ -44,7 +47,6 @@ def gunicorn_server(source: str, directory: Path) -> Iterator[tuple[str, int]]:
         "gunicorn",
         "--bind=127.0.0.1:0",
         "--workers=1",
-        "--threads=2",
         "served:application",
     ]
     with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True) as process:

@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from llm_common.cli import needing
+
 
 def above_zero(seconds: float) -> float:
     """Return ``seconds`` if they can be waited for; raise typer's usage error otherwise."""
@@ -24,12 +26,14 @@ def demo(
     ] = None,
     seed: Annotated[int, typer.Option(help="What all chance in it follows from.")] = 1,
 ) -> None:
-    """Run a small support bot and watch its metrics.
+    """Run a small shop, its support bot and its website, and watch their metrics.
 
     The bot searches articles and talks to an LLM server of its own; some of its calls are slow, fail or are cancelled.
-    Its metrics are served on 127.0.0.1 meanwhile. It ends by itself, or at once with Ctrl-C (exit status 0).
+    The metrics are served on 127.0.0.1 meanwhile. It ends by itself, or at once with Ctrl-C (exit status 0).
     """
-    from llm_common.demo.run import DemoError, Options, run_demo
+    fix = "llm-common demo needs its extra; install it with: pip install 'llm_common[demo]'"
+    with needing({"fastapi", "httpx", "uvicorn"}, fix):
+        from llm_common.demo.run import DemoError, Options, run_demo
 
     # Whether this is a terminal is not for FORCE_COLOR to say: a live screen is of no use in a pipe.
     console = Console(force_terminal=sys.stdout.isatty())

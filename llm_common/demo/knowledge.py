@@ -19,6 +19,13 @@ SATURATION = 1.5
 LENGTH_WEIGHT = 0.75
 """BM25's b: how much long passages are marked down, from 0 to 1."""
 
+ARTICLES = 8
+"""How many articles come with the demo."""
+
+
+class UnknownArticleError(LookupError):
+    """There is no article of that number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Passage:
@@ -67,6 +74,17 @@ class Knowledge:
     def titles(self) -> list[str]:
         """The titles of the articles that are indexed, in alphabetical order."""
         return sorted({passage.title for passage in self.index.passages})
+
+    def article(self, number: int) -> tuple[str, str]:
+        """Return title and text of an article; the first of :attr:`titles` has the number 1.
+
+        Raises :class:`UnknownArticleError` where there is none of that number.
+        """
+        titles = self.titles
+        if not 0 < number <= len(titles):
+            raise UnknownArticleError(f"there is no article {number}")
+        title = titles[number - 1]
+        return title, "\n\n".join(passage.text for passage in self.index.passages if passage.title == title)
 
     def search(self, query: str) -> list[Passage]:
         """Return the passages that answer ``query`` best; none where no word of it is known."""

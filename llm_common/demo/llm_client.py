@@ -1,15 +1,22 @@
 """The bot's side of the conversation with the LLM server: one request, one reply, or an error that says why not."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from http.client import HTTPConnection
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+
+from llm_common.integrations.httpx import AsyncTrackedTransport
 
 TIMEOUT = 10.0
 """How long, in seconds, the client waits for a byte."""
+
+# A call that is cancelled between connecting and sending leaves its connection in httpx's pool for good, and a pool
+# that is full serves nobody.
+UNLIMITED = httpx.Limits(max_connections=None)
 
 
 class LlmError(Exception):
@@ -35,32 +42,36 @@ class Reply:
 
 
 class LlmClient:
-    """Calls the chat completions of a server on this machine."""
+    """Calls the chat completions of a server on this machine. Use it in an ``async with`` statement."""
 
-    def __init__(self, host: str, port: int) -> None:
-        self._host = host
-        self._port = port
+    def __init__(self, host: str, port: int, timeout: float = TIMEOUT) -> None:
+        """Connect to nothing yet. ``timeout`` is in seconds."""
+        wire = httpx.AsyncHTTPTransport(limits=UNLIMITED)
+        transport = AsyncTrackedTransport(wire, app_type="llm")  # all that it takes to have the calls counted
+        self._http = httpx.AsyncClient(transport=transport, base_url=f"http://{host}:{port}", timeout=timeout)
 
     async def complete(self, messages: Sequence[Mapping[str, Any]], tools: Sequence[Mapping[str, Any]]) -> Reply:
         """Return the model's reply to a conversation, which may be the wish to call one of ``tools``.
 
-        Runs in a thread. A cancelled call returns at once; its thread reads the answer to the end and drops it.
-        Raises :class:`RateLimitedError` for status 429 and :class:`LlmError` for any other that isn't 200.
+        A cancelled call closes its connection. Raises :class:`RateLimitedError` for status 429 and :class:`LlmError`
+        for any other that isn't 200, and where there is no response: no connection, or none in time.
         """
-        return await asyncio.to_thread(self._post, {"model": "demo", "messages": messages, "tools": tools})
-
-    def _post(self, request: Mapping[str, Any]) -> Reply:
-        connection = HTTPConnection(self._host, self._port, timeout=TIMEOUT)
+        request = {"model": "demo", "messages": messages, "tools": tools}
         try:
-            connection.request(
-                "POST", "/v1/chat/completions", json.dumps(request), {"Content-Type": "application/json"}
-            )
-            response = connection.getresponse()
-            content = json.loads(response.read())
-        finally:
-            connection.close()
-        if response.status == HTTPStatus.TOO_MANY_REQUESTS:
+            response = await self._http.post("/v1/chat/completions", json=request)
+        except httpx.TransportError as problem:
+            raise LlmError(f"no response: {type(problem).__name__} {problem}".rstrip()) from problem
+        content = response.json()
+        if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
             raise RateLimitedError(content["error"]["message"])
-        if response.status != HTTPStatus.OK:
-            raise LlmError(f"status {response.status}: {content['error']['message']}")
+        if response.status_code != HTTPStatus.OK:
+            raise LlmError(f"status {response.status_code}: {content['error']['message']}")
         return Reply(content["choices"][0]["message"], content["usage"]["completion_tokens"])
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._http.aclose()

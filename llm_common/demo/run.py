@@ -4,8 +4,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,11 +16,13 @@ from llm_common.demo.chance import seeded
 from llm_common.demo.knowledge import Knowledge
 from llm_common.demo.llm_client import LlmClient
 from llm_common.demo.llm_server import ADDRESS, LlmServer
-from llm_common.demo.load import day
+from llm_common.demo.load import day, web_client
 from llm_common.demo.orders import OrderBook
 from llm_common.demo.recorder import DemoRecorder
 from llm_common.demo.screen import Screen
 from llm_common.demo.summary import print_summary
+from llm_common.demo.web import web_app
+from llm_common.demo.web_server import WebServer
 from llm_common.dispatch import read_settings
 from llm_common.errors import LLMCommonError
 from llm_common.prometheus import configure, start_metrics_server
@@ -30,12 +31,11 @@ from llm_common.settings import Settings
 APP = "demo_bot"
 """The label ``app`` where the settings name none."""
 CUSTOMERS = 10
+"""How many customers the bot has, and again the shop, at once."""
 REINDEX_EVERY = 2.0
 """How many seconds lie between two calls of the scheduled task."""
 REDRAW_EVERY = 0.2
 """How many seconds lie between two pictures of the live screen."""
-CALLS_AT_ONCE = 32
-"""How many calls of the LLM server can be under way; each takes a thread."""
 
 
 class DemoError(Exception):
@@ -76,26 +76,29 @@ async def _run(options: Options, console: Console) -> None:
         recorder = DemoRecorder()
         settings = configure_metrics(options.backends, recorder)
         chances = partial(seeded, options.seed)
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CALLS_AT_ONCE, "demo call"))
-        with ExitStack() as cleanup:
+        async with AsyncExitStack() as cleanup:
             cleanup.callback(shutdown)
+            knowledge, orders = Knowledge(), OrderBook(chances("orders"))
             try:
                 metrics = cleanup.enter_context(start_metrics_server(options.port))
-                llm = cleanup.enter_context(LlmServer(chances("LLM")))
+                llm_server = cleanup.enter_context(LlmServer(chances("LLM")))
+                llm = await cleanup.enter_async_context(LlmClient(ADDRESS, llm_server.port))
+                bot = SupportBot(knowledge, orders, llm)
+                web = await cleanup.enter_async_context(WebServer(web_app(knowledge, orders, bot)))
             except OSError as problem:
                 raise DemoError(problem.strerror or str(problem), 1) from problem
+            shop = await cleanup.enter_async_context(web_client(web.url))
             recorder.begin()
-            announce(console, metrics.url, settings)
-            bot = SupportBot(Knowledge(), OrderBook(chances("orders")), LlmClient(ADDRESS, llm.port))
+            announce(console, metrics.url, web.url, settings)
             with Screen(console, recorder, options.seconds) as screen:
                 await bot.reindex_task()  # before the first customer asks
                 async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one) for one in day(bot, chances, CUSTOMERS, REINDEX_EVERY)]
+                    tasks = [group.create_task(one) for one in day(bot, shop, chances, CUSTOMERS, REINDEX_EVERY)]
                     await watch(screen, stop, recorder, options.seconds)
                     for task in tasks:
                         task.cancel()
             elapsed = recorder.elapsed
-        print_summary(console, recorder.figures(), elapsed)
+        print_summary(console, recorder.actions(), recorder.exchanges(), elapsed)
 
 
 async def watch(screen: Screen, stop: asyncio.Event, recorder: DemoRecorder, seconds: float) -> None:
@@ -123,10 +126,11 @@ def configure_metrics(backends: str | None, recorder: DemoRecorder) -> Settings:
         raise DemoError(str(problem).replace("the argument backends= of configure()", source), 2) from problem
 
 
-def announce(console: Console, url: str, settings: Settings) -> None:
-    """Print where to scrape, at once, so that whoever reads the other end of a pipe can begin."""
+def announce(console: Console, metrics: str, web: str, settings: Settings) -> None:
+    """Print where to scrape and where the shop is, at once, so that whoever reads the other end of a pipe can begin."""
     names = ", ".join(one for one in settings.backends if isinstance(one, str))
-    console.print(f"Metrics: {url}", soft_wrap=True, highlight=False)
+    console.print(f"Metrics: {metrics}", soft_wrap=True, highlight=False)
+    console.print(f"Shop: {web}/docs", soft_wrap=True, highlight=False)
     console.print(f"app {settings.app}, env {settings.env}, backends: {names}", soft_wrap=True, highlight=False)
     console.file.flush()
 

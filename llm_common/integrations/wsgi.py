@@ -223,18 +223,21 @@ class Body:
 
     def __init__(self, result: Iterable[bytes], request: Request) -> None:
         self._result = result
-        self._iterator: Any = result
+        self._iterator: Any = None
         self._request = request
 
     def __iter__(self) -> Iterator[bytes]:
-        try:
-            self._iterator = iter(self._result)
-        except BaseException as exception:
-            self._request.left_by(exception)
-            raise
+        if self._iterator is None:  # an iterator of an iterator is the same one, and doesn't begin again
+            try:
+                self._iterator = iter(self._result)
+            except BaseException as exception:
+                self._request.left_by(exception)
+                raise
         return self
 
     def __next__(self) -> bytes:
+        if self._iterator is None:
+            iter(self)
         try:
             part: bytes = next(self._iterator)
         except StopIteration:

@@ -1,9 +1,14 @@
+import subprocess
+import sys
+
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 from llm_common.cli.app import app
 from llm_common.demo.run import DemoError, Options
+
+FIX = "llm-common demo needs its extra; install it with: pip install 'llm_common[demo]'\n"
 
 Runs = list[tuple[Options, bool]]
 
@@ -58,3 +63,13 @@ def test_a_demo_that_cannot_begin_says_why_in_one_line(status: int, monkeypatch:
     monkeypatch.setattr("llm_common.demo.run.run_demo", run_demo)
     answer = CliRunner().invoke(app, ["demo"])
     assert (answer.exit_code, answer.stdout, answer.stderr) == (status, "", "llm-common demo: the well is dry\n")
+
+
+@pytest.mark.parametrize("missing", ["fastapi", "httpx", "uvicorn"])
+def test_without_the_extra_the_fix_is_one_line_on_stderr(missing: str) -> None:
+    # In a process of its own, since modules that are imported once more are not the same.
+    code = "import sys; sys.modules[sys.argv.pop()] = None; from llm_common.cli import main; main()"
+    answer = subprocess.run(
+        [sys.executable, "-c", code, "demo", missing], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (answer.returncode, answer.stdout, answer.stderr) == (1, "", FIX)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.demo.knowledge import Index, Knowledge, Passage
+from llm_common.demo.knowledge import ARTICLES, Index, Knowledge, Passage, UnknownArticleError
 from llm_common.prometheus import action_tracking
 from llm_common.testing import RecordedMetrics
 
@@ -36,9 +36,24 @@ def test_a_question_about_nothing_in_the_articles_finds_nothing(shop: Knowledge)
     assert shop.search("Do you keep penguins?") == []
 
 
-def test_there_are_six_to_ten_articles_of_several_passages(shop: Knowledge) -> None:
-    assert 6 <= len(shop.titles) <= 10
+def test_there_are_as_many_articles_as_it_says_of_several_passages(shop: Knowledge) -> None:
+    assert len(shop.titles) == ARTICLES
     assert len(shop.index.passages) > len(shop.titles)
+
+
+def test_an_article_is_found_by_its_place_among_the_titles(tmp_path: Path) -> None:
+    (tmp_path / "tea.txt").write_text("Tea\n\nWe sell tea.\n\nIt is green.\n")
+    (tmp_path / "cups.txt").write_text("Cups\n\nWe sell cups.\n")
+    knowledge = Knowledge(tmp_path)
+    knowledge.reindex()
+    assert knowledge.article(1) == ("Cups", "We sell cups.")
+    assert knowledge.article(2) == ("Tea", "We sell tea.\n\nIt is green.")
+
+
+@pytest.mark.parametrize("number", [-1, 0, ARTICLES + 1])
+def test_an_unknown_article_is_an_error_that_names_it(shop: Knowledge, number: int) -> None:
+    with pytest.raises(UnknownArticleError, match=f"no article {number}"):
+        shop.article(number)
 
 
 def test_before_the_first_indexing_nothing_is_found() -> None:

@@ -109,3 +109,12 @@ def test_a_client_that_goes_away_in_the_middle_leaves_no_trace(capfd: pytest.Cap
             client.sendall(f"POST {PATH} HTTP/1.1\r\nContent-Length: 9\r\n\r\n{{".encode())
         assert ask(server) == 200
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_client_that_connects_and_says_nothing_is_given_up_without_a_word(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("llm_common.demo.llm_server._Handler.timeout", 0.01)
+    with LlmServer(seeded(1, "LLM"), CALM) as server, socket.create_connection((ADDRESS, server.port), 20) as client:
+        assert client.recv(1) == b""  # the server has closed
+    assert capfd.readouterr() == ("", "")

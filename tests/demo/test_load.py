@@ -1,16 +1,20 @@
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 
-from llm_common.demo import load
+from llm_common.demo import load, web
 from llm_common.demo.bot import SupportBot
 from llm_common.demo.chance import seeded
 from llm_common.demo.knowledge import Knowledge
 from llm_common.demo.llm_client import LlmClient, Reply
 from llm_common.demo.orders import FIRST_ORDER, OrderBook
+from llm_common.demo.web import web_app
+from llm_common.demo.web_server import WebServer
 from llm_common.testing import RecordedMetrics
 
 
@@ -41,9 +45,9 @@ def test_the_first_customer_meets_every_kind_of_end(recorded_metrics: RecordedMe
 
 def test_customers_do_everything_that_there_is_to_do(recorded_metrics: RecordedMetrics) -> None:
     async def visits() -> None:
-        chance = seeded(1, "customer")
+        chance, one = seeded(1, "customer"), bot()
         for _ in range(60):
-            await load.visit(bot(), chance)
+            await load.visit(one, chance)
 
     asyncio.run(visits())
     assert {event.name for event in recorded_metrics.events} == {
@@ -113,8 +117,120 @@ def test_a_scheduled_task_is_called_again_and_again() -> None:
     assert asyncio.run(run()) >= 2
 
 
+@asynccontextmanager
+async def shop(*, silent: bool = False) -> AsyncIterator[httpx.AsyncClient]:
+    """Yield a client of the shop, which runs."""
+    knowledge, orders = Knowledge(), OrderBook(seeded(1, "orders"))
+    knowledge.reindex()
+    app = web_app(knowledge, orders, SupportBot(knowledge, orders, Model(silent=silent)))
+    async with asyncio.timeout(60), WebServer(app) as server, load.web_client(server.url) as client:
+        yield client
+
+
+def served(metrics: RecordedMetrics) -> set[tuple[str, str]]:
+    return {(exchange.resource, exchange.status) for exchange in metrics.exchanges if exchange.app_type == "app_api"}
+
+
+PAGES = {
+    ("articles", "200"),
+    ("articles/{number}", "200"),
+    ("orders/{number}", "200"),
+    ("orders/{number}", "404"),
+    ("{unknown}", "404"),
+    ("answers/stream", "200"),
+    ("answers/stream", "499"),
+    ("questions", "200"),
+}
+
+
+def test_the_first_customer_of_the_shop_goes_everywhere(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def words(text: str) -> AsyncIterator[str]:
+        yield text
+        if ("answers/stream", "499") not in served(recorded_metrics):  # the first stream, which nobody reads to its end
+            await asyncio.Event().wait()
+
+    async def visit() -> None:
+        async with shop() as client:
+            await load.web_opening(client)
+
+    monkeypatch.setattr(web, "spoken", words)
+    asyncio.run(visit())
+    assert served(recorded_metrics) == PAGES
+
+
+def test_customers_of_the_shop_do_everything_that_there_is_to_do(recorded_metrics: RecordedMetrics) -> None:
+    async def visits() -> None:
+        chance = seeded(1, "web customer")
+        async with shop() as client:
+            for _ in range(60):
+                await load.browse(client, chance)
+
+    asyncio.run(visits())
+    assert served(recorded_metrics) >= PAGES - {("answers/stream", "499")} | {("articles/{number}", "404")}
+
+
+def test_a_customer_of_the_shop_comes_again_and_again(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "THINKING", 0.001)
+
+    async def stay() -> None:
+        thrice = asyncio.Event()
+        visits = 0
+
+        async def seen(request: httpx.Request) -> None:
+            nonlocal visits
+            visits += 1
+            if visits == 3:
+                thrice.set()
+
+        async with shop() as client:
+            client.event_hooks = {"request": [seen]}
+            visitor = asyncio.create_task(load.web_customer(client, seeded(1, "web customer")))
+            await thrice.wait()
+            visitor.cancel()
+            await asyncio.wait([visitor])
+
+    asyncio.run(stay())
+    assert len(recorded_metrics.exchanges) >= 2
+
+
+def test_a_customer_of_the_shop_whose_patience_ends_closes_the_page(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "PATIENCE", 0.5)
+
+    async def visit() -> None:
+        async with shop(silent=True) as client:
+            await load.patiently(client.post("/questions", json={"question": "Is it open?"}))
+
+    asyncio.run(visit())
+    assert served(recorded_metrics) == {("questions", "499")}
+
+
+def test_a_customer_may_close_the_page_before_the_answer(recorded_metrics: RecordedMetrics) -> None:
+    async def visit() -> None:
+        async with shop(silent=True) as client:
+            await load.close_page(client, "Is it open?", 0.5)
+
+    asyncio.run(visit())
+    assert served(recorded_metrics) == {("questions", "499")}
+
+
+def test_customers_of_the_shop_are_no_part_of_the_application(recorded_metrics: RecordedMetrics) -> None:
+    async def visit() -> None:
+        async with shop() as client:
+            await client.get("/articles")
+
+    asyncio.run(visit())
+    assert [exchange.app_type for exchange in recorded_metrics.exchanges] == ["app_api"]
+
+
 def test_a_day_is_the_customers_and_the_clock() -> None:
-    day = load.day(bot(), partial(seeded, 1), customers=3, reindex_every=1)
-    assert len(day) == 5
+    shop = load.web_client("http://127.0.0.1")
+    day = load.day(bot(), shop, partial(seeded, 1), customers=3, reindex_every=1)
+    assert len(day) == 9
     for one in day:
         one.close()

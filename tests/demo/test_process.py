@@ -56,10 +56,24 @@ def demo(*arguments: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
             process.kill()  # without effect on one that has ended
 
 
-def statuses_by_action(url: str) -> dict[str, set[str]]:
-    """Scrape ``url`` and return which statuses each action ended with; check the labels on the way."""
+STATUSES = {"ok", "error", "cancelled"}
+METRICS = {
+    "genapp_action_count",
+    "genapp_action_duration_sec",
+    "genapp_action_size",
+    "genapp_http_requests",
+    "genapp_http_request_duration_sec",
+    "genapp_http_request_size_bytes",
+}
+
+
+def scrape(url: str) -> tuple[set[str], dict[str, set[str]]]:
+    """Scrape ``url`` and return the metrics that have values, and which statuses each action ended with.
+
+    Checks the labels of the actions on the way.
+    """
     with build_opener(ProxyHandler({})).open(url, timeout=10) as response:
-        families = text_string_to_metric_families(response.read().decode())
+        families = list(text_string_to_metric_families(response.read().decode()))
         found: dict[str, set[str]] = defaultdict(set)
         for sample in (one for family in families for one in family.samples):
             if sample.name == "genapp_action_count_total":
@@ -67,22 +81,23 @@ def statuses_by_action(url: str) -> dict[str, set[str]]:
                 assert (sample.labels["env"], sample.labels["app"]) == ("dev", "demo_bot")
                 if sample.value:
                     found[sample.labels["name"]].add(sample.labels["status"])
-        return found
+        return {family.name for family in families if family.samples}, found
 
 
 def test_the_metrics_can_be_scraped_while_it_runs_and_ctrl_c_ends_it_with_a_summary() -> None:
     with demo("--seconds", str(DEADLINE), "--port", "0") as (process, url):
         until = monotonic() + DEADLINE
-        found = statuses_by_action(url)
-        while set(found) != ACTIONS or set().union(*found.values()) != {"ok", "error", "cancelled"}:
-            assert monotonic() < until, found
+        metrics, found = scrape(url)
+        while not metrics >= METRICS or set(found) != ACTIONS or set().union(*found.values()) != STATUSES:
+            assert monotonic() < until, (metrics, found)
             sleep(0.05)  # nothing in this process could be awaited
-            found = statuses_by_action(url)
+            metrics, found = scrape(url)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=DEADLINE)
     assert (process.returncode, err) == (0, "")
     assert "actions in" in out
     assert all(action in out for action in ACTIONS)
+    assert "HTTP requests" in out
 
 
 def test_a_supervisor_ends_it_as_well() -> None:
@@ -125,10 +140,11 @@ def test_a_terminal_shows_the_live_table_and_then_the_summary() -> None:
     assert "Traceback" not in text
     live, _, summary = text.partition("actions in")
     assert "of 1.5 s" in live
-    assert live.count("each second") >= 2
+    assert live.count("by second") >= 2
     assert "question_handler" in live
+    assert "v1/chat/completions" in live
     assert "question_handler" in summary
-    assert "each second" not in summary
+    assert "by second" not in summary
     assert text.count("\x1b[?25l") == text.count("\x1b[?25h") == 1  # the cursor is back
 
 

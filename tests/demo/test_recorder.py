@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.contract import Status
-from llm_common.demo.recorder import ActionFigures, DemoRecorder
+from llm_common import http_tracking
+from llm_common.contract import HttpSeries, Status
+from llm_common.demo.recorder import ActionFigures, DemoRecorder, HttpFigures, by_route
 from llm_common.dispatch import override
 from llm_common.prometheus import action_tracking
 
@@ -29,7 +30,7 @@ def test_the_figures_follow_what_is_tracked() -> None:
             tracker.to_fail()
         with action_tracking("menu_handler"):
             pass
-    menu, report = recorder.figures()
+    menu, report = recorder.actions()
     assert (menu.name, menu.total, menu.error_share, menu.size) == ("menu_handler", 1, 0.0, None)
     assert (report.name, report.total, report.error_share, report.size) == ("report_task", 2, 0.5, 5)
     assert report.counts == {Status.OK: 1, Status.ERROR: 1}
@@ -39,7 +40,7 @@ def test_the_figures_follow_what_is_tracked() -> None:
 def test_reading_twice_counts_nothing_twice() -> None:
     recorder = DemoRecorder()
     recorder.llm_common_bind_action("menu_handler").finished(Status.OK, 1)
-    assert recorder.figures()[0].total == recorder.figures()[0].total == 1
+    assert recorder.actions()[0].total == recorder.actions()[0].total == 1
 
 
 def test_an_action_is_bound_to_the_same_figures_each_time() -> None:
@@ -60,8 +61,8 @@ def test_no_measurement_is_lost_among_threads() -> None:
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
-        recorder.figures()
-    assert recorder.figures()[0].total == 8_000
+        recorder.actions()
+    assert recorder.actions()[0].total == 8_000
     assert action.size == 8_000
 
 
@@ -80,6 +81,46 @@ def test_at_least_the_share_asked_for_lies_at_or_below_a_quantile(durations: lis
     quantile = figures(*durations).quantile(share)
     assert quantile in durations
     assert sum(seconds <= quantile for seconds in durations) >= share * len(durations) - 1e-6
+
+
+def test_http_exchanges_are_kept_by_series_those_that_are_served_first() -> None:
+    recorder = DemoRecorder()
+    with override(backends=(recorder,), strict=True):
+        http_tracking("llm", "/v1/chat/completions", "POST", 5, "cancelled", 0.5, 7)
+        http_tracking("app_api", "/orders", "GET", 10, 404, 0.5, 0)
+        for size in (1, 2):
+            http_tracking("app_api", "/orders", "GET", size, 200, 0.25, size)
+        http_tracking("app_api", "/articles", "GET", 10, 200, 0.5, 0)
+    found = [(*one.series, one.total, one.request_bytes, one.response_bytes) for one in recorder.exchanges()]
+    assert found == [
+        ("GET", "200", "articles", "app_api", 1, 0, 10),
+        ("GET", "200", "orders", "app_api", 2, 3, 3),
+        ("GET", "404", "orders", "app_api", 1, 0, 10),
+        ("POST", "cancelled", "v1/chat/completions", "llm", 1, 7, 5),
+    ]
+    assert sum(one.total for one in recorder.exchanges()) == 5
+
+
+def test_a_series_is_bound_to_the_same_figures_each_time() -> None:
+    recorder = DemoRecorder()
+    series = HttpSeries("GET", "200", "orders", "app_api")
+    assert recorder.llm_common_bind_http(series) is recorder.llm_common_bind_http(series)
+
+
+def test_a_route_is_all_its_statuses_together() -> None:
+    exchanges = []
+    for resource, status, seconds in (
+        *(("orders", "200", 0.25), ("orders", "404", 2), ("orders", "499", 1), ("orders", "timeout", 4)),
+        ("questions", "503", 3),
+    ):
+        exchanges.append(HttpFigures(HttpSeries("GET", status, resource, "app_api"), 0))
+        exchanges[-1].finished(seconds, 0, 0)
+        exchanges[-1].update()
+    orders, questions = by_route(exchanges)
+    assert (orders.app_type, orders.method, orders.resource) == ("app_api", "GET", "orders")
+    assert orders.counts == {"2": 1, "4": 2, "": 1}
+    assert (orders.total, orders.quantile(0.5), orders.quantile(1)) == (4, 1, 4)
+    assert (questions.resource, questions.total, questions.quantile(0.5)) == ("questions", 1, 3)
 
 
 def test_the_clock_begins_again_where_it_is_told_to() -> None:

@@ -11,6 +11,20 @@ from rich.console import Console
 
 from llm_common.demo.recorder import DemoRecorder
 from llm_common.demo.run import DemoError, Options, configure_metrics, run_demo, stopped_by_signals
+from llm_common.demo.screen import Screen
+
+ACTIONS = [
+    "answer_llm_call",
+    "menu_handler",
+    "order_callback_handler",
+    "question_handler",
+    "reindex_task",
+    "support_agent",
+]
+RESOURCES = {
+    *("articles", "articles/{number}", "orders/{number}", "{unknown}", "answers/stream", "questions"),
+    "v1/chat/completions",
+}
 
 
 def console(*, terminal: bool = False) -> Console:
@@ -22,29 +36,39 @@ def text(screen: Console) -> str:
     return screen.file.getvalue()
 
 
-def test_without_a_terminal_there_is_the_address_and_then_the_summary() -> None:
+def seen_everything(recorder: DemoRecorder) -> bool:
+    actions = [one.name for one in recorder.actions()]
+    resources = {one.series.resource for one in recorder.exchanges()}
+    return actions == ACTIONS and resources >= RESOURCES
+
+
+def test_without_a_terminal_there_are_the_addresses_and_then_the_summary(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def watch(screen: Screen, stop: asyncio.Event, recorder: DemoRecorder, seconds: float) -> None:
+        async with asyncio.timeout(seconds):
+            while not seen_everything(recorder):  # noqa: ASYNC110 - no event tells when the first customers are through
+                await asyncio.sleep(0.01)
+
+    monkeypatch.setattr("llm_common.demo.run.watch", watch)
     screen = console()
-    run_demo(Options(seconds=1, backends="noop"), screen)
+    run_demo(Options(seconds=60, backends="noop"), screen)
     lines = text(screen).splitlines()
     assert re.fullmatch(r"Metrics: http://127\.0\.0\.1:\d+/metrics", lines[0])
-    assert lines[1] == "app demo_bot, env dev, backends: noop"
-    assert re.fullmatch(r"\d+ actions in \d\.\d s: \d+ ok, \d+ error, \d+ cancelled", lines[3])
-    assert [line.split()[0] for line in lines[7:]] == [
-        "answer_llm_call",
-        "menu_handler",
-        "order_callback_handler",
-        "question_handler",
-        "reindex_task",
-        "support_agent",
-    ]
+    assert re.fullmatch(r"Shop: http://127\.0\.0\.1:\d+/docs", lines[1])
+    assert lines[2] == "app demo_bot, env dev, backends: noop"
+    assert re.fullmatch(r"\d+ actions in \d\.\d s: \d+ ok, \d+ error, \d+ cancelled", lines[4])
+    assert [line.split()[0] for line in lines[8:14]] == ACTIONS
+    assert re.fullmatch(r"\d+ HTTP requests: \d+ served, \d+ sent", lines[15])
+    assert {line.split()[2] for line in lines[19:]} >= RESOURCES
+    assert lines[19].startswith("app_api")
+    assert lines[-1].startswith("llm")
 
 
 def test_on_a_terminal_the_figures_are_drawn_while_it_runs() -> None:
     screen = console(terminal=True)
     run_demo(Options(seconds=1, backends="memory"), screen)
     shown = text(screen)
-    assert shown.count("each second") >= 2
-    assert shown.rindex("each second") < shown.index("actions in")
+    assert shown.count("by second") >= 2
+    assert shown.rindex("by second") < shown.index("actions in")
 
 
 def test_nothing_is_left_behind_and_another_thread_than_the_main_one_will_do() -> None:

@@ -18,6 +18,9 @@ from llm_common.settings import Pyproject, resolve
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 COMMAND = "LLM_COMMON_BACKENDS="
+CONTRACT = "TestBillingTransport"
+"""The suite of tests on the testing page that is inherited; most of its cases run elsewhere already."""
+
 NO_DEADLINE = """
 from hypothesis import settings
 
@@ -110,8 +113,11 @@ def test_the_backend_that_a_page_shows_is_available_by_name(tmp_path: Path) -> N
     assert (done.stdout, done.stderr) == ("shop_bot dev menu_handler ok\n", "")
 
 
-def run_tests_of(page: Path, pytester: pytest.Pytester) -> pytest.RunResult:
-    """Run the test functions that a page shows, as its reader would: from its files, or else one below the other."""
+def run_tests_of(page: Path, pytester: pytest.Pytester, chosen: str = "") -> pytest.RunResult:
+    """Run the tests that a page shows, as its reader would: from its files, or else one below the other.
+
+    ``chosen`` is an expression that selects some of them, as pytest's option ``-k`` takes it.
+    """
     pytester.makeconftest(NO_DEADLINE)
     if any(path.startswith("test_") for path in files(page)):
         copy_files(page, pytester.path)
@@ -119,7 +125,7 @@ def run_tests_of(page: Path, pytester: pytest.Pytester) -> pytest.RunResult:
         pytester.makepyfile(test_page="\n".join(blocks(page, "python")))
     installed = any(point.name == "llm_common" for point in entry_points(group="pytest11"))
     return pytester.runpytest_subprocess(
-        "-p", "no:cacheprovider", *([] if installed else ["-p", "llm_common.testing.plugin"])
+        "-p", "no:cacheprovider", "-k", chosen, *([] if installed else ["-p", "llm_common.testing.plugin"])
     )
 
 
@@ -132,11 +138,17 @@ def test_a_test_that_a_page_shows_passes(name: str, pytester: pytest.Pytester) -
 @pytest.mark.e2e
 def test_the_tests_on_the_testing_page_pass_but_for_the_one_that_shows_a_failure(pytester: pytest.Pytester) -> None:
     page = ROOT / "docs" / "testing.md"
-    result = run_tests_of(page, pytester)
-    result.assert_outcomes(passed=5, failed=1)
+    result = run_tests_of(page, pytester, f"not {CONTRACT}")
+    result.assert_outcomes(passed=6, failed=1)
     (message,) = blocks(page, "text")
     result.stdout.fnmatch_lines([f"E*{line}" for line in message.splitlines()], consecutive=True)
     result.stdout.fnmatch_lines(["*test_the_menu_opens_once*", "*Recorded metrics*"])
+
+
+@pytest.mark.e2e
+def test_the_contract_on_the_testing_page_runs(pytester: pytest.Pytester) -> None:
+    result = run_tests_of(ROOT / "docs" / "testing.md", pytester, f"{CONTRACT} and (whole_response or 204 or refused)")
+    result.assert_outcomes(passed=3)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "toml")], ids=lambda page: page.name)

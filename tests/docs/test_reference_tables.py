@@ -1,19 +1,28 @@
 """The tables of the documentation say what the code says."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from llm_common import contract, errors, hookspecs
-from llm_common.backends import memory
-from llm_common.catalog import METRICS
-from llm_common.contract import Status
+import llm_common.prometheus
+from llm_common import contract, errors, hookspecs, http_labels, integrations
+from llm_common.backends import http_series, memory
+from llm_common.catalog import MAX_ACTION_NAMES, MAX_HTTP_SERIES, METRICS, OVERFLOW
+from llm_common.contract import HttpSeries, Status
+from llm_common.http_labels import path_label, template_label
+from llm_common.integrations.excluding import DEFAULT_EXCLUDE
 from llm_common.plugins import BUILT_IN
 from llm_common.settings import FALSE, READERS, TRUE, environment_variable, resolve
+from llm_common.testing.conformance import HttpServerContract
 from llm_common.testing.strategies import SUFFIXES
 
 DOCS = Path(__file__).parents[2] / "docs"
+
+
+def text(page: str) -> str:
+    return (DOCS / page).read_text(encoding="utf-8")
 
 
 def table(page: str, first_column: str, *, nth: int = 0) -> list[list[str]]:
@@ -112,5 +121,93 @@ def test_the_backends_page_lists_every_hook_with_its_arguments() -> None:
     assert documented == {name: hook.__code__.co_varnames[: hook.__code__.co_argcount] for name, hook in hooks.items()}
 
 
-def test_the_page_on_the_workings_names_the_size_of_a_batch() -> None:
-    assert f"holds {contract.FOLD_AT} samples" in (DOCS / "how-it-works.md").read_text(encoding="utf-8")
+def test_the_page_on_the_workings_names_the_sizes_of_batches() -> None:
+    page = " ".join(text("how-it-works.md").split())
+    assert f"holds {contract.FOLD_AT} samples" in page
+    assert f"whose list holds {http_series.FOLD_AT}" in page
+
+
+def test_the_metrics_page_lists_the_labels_of_http() -> None:
+    documented = [label for name, _ in table("metrics.md", "label", nth=1) for label in literals(name)]
+    assert set(documented) == {label for metric in METRICS for label in metric.labels if "http" in metric.name}
+
+
+@pytest.mark.parametrize("example", table("http.md", "template"), ids=lambda example: example[0])
+def test_the_http_page_shows_what_becomes_of_a_template(example: list[str]) -> None:
+    template, resource = (literals(cell)[0] for cell in example)
+    assert template_label(template) == resource
+
+
+@pytest.mark.parametrize("example", table("http.md", "sent to"), ids=lambda example: example[0])
+def test_the_http_page_shows_what_becomes_of_a_path(example: list[str]) -> None:
+    path, resource = (literals(cell)[0] for cell in example)
+    assert path_label(path) == resource
+
+
+def test_the_http_page_explains_every_status_that_is_no_response_of_an_application() -> None:
+    documented = [literal for status, *_ in table("http.md", "status") for literal in literals(status)]
+    assert documented == [
+        http_labels.UNHANDLED,
+        http_labels.CLIENT_GONE,
+        http_labels.ERROR,
+        http_labels.TIMEOUT,
+        http_labels.CANCELLED,
+    ]
+
+
+def test_the_http_page_lists_what_is_not_counted() -> None:
+    documented = [path for _, paths in table("http.md", "left out") for path in literals(paths)]
+    assert documented == list(DEFAULT_EXCLUDE)
+
+
+def test_the_http_page_names_every_method_and_the_labels_that_stand_for_others() -> None:
+    (methods,) = re.findall(r"### Methods\n\n(.+?)\n\n", text("http.md"), re.DOTALL)
+    assert set(literals(methods)) == {*http_labels.METHODS, http_labels.OTHER_METHOD}
+    assert f"`{http_labels.UNKNOWN}` is a request that no route matched" in text("http.md")
+    assert f"longer than {http_labels.MAX_RESOURCE} characters" in text("http.md")
+
+
+def test_the_http_page_lists_what_can_be_imported_for_each_framework() -> None:
+    names = [name for _, cell in table("http.md", "for") for name in re.findall(r"llm_common\.[\w.]+", cell)]
+    for name in names:
+        module, _, member = name.rpartition(".")
+        assert callable(getattr(import_module(module), member))
+    documented = {name.split(".")[2] for name in names if name.startswith("llm_common.integrations.")}
+    assert documented == {path.stem for path in integration_files() if COUNTS.search(path.read_text(encoding="utf-8"))}
+
+
+COUNTS = re.compile(r"^(?:class|def) (?:MetricsMiddleware|metrics_middleware|Tracked\w+|tracked_\w+)\b", re.MULTILINE)
+"""The definition of what counts requests, in an integration that does."""
+
+
+def integration_files() -> list[Path]:
+    return [path for folder in integrations.__path__ for path in Path(folder).glob("*.py")]
+
+
+@pytest.mark.parametrize("page", ["http.md", "metrics.md", "configuration.md"])
+def test_a_page_that_speaks_of_limits_names_them(page: str) -> None:
+    assert f"{MAX_HTTP_SERIES:,}" in text(page)
+    assert f"`{OVERFLOW}`" in text(page)
+    assert page == "http.md" or f"{MAX_ACTION_NAMES:,}" in text(page)
+
+
+def test_an_overflow_series_has_as_many_labels_as_the_http_page_says() -> None:
+    assert "in all four labels" in text("http.md")
+    assert len(HttpSeries._fields) == 4
+
+
+def test_the_testing_page_lists_the_routes_of_the_server_contract() -> None:
+    assert HttpServerContract.__doc__ is not None
+    rows = re.findall(r"^ *``(\w+ /\S*)`` +(.+)$", HttpServerContract.__doc__, re.MULTILINE)
+    expected = [(route, re.sub(r":\w+:`(\w+)`", r"`\1`", does.replace("``", "`"))) for route, does in rows]
+    assert [(literals(route)[0], does) for route, does in table("testing.md", "route")] == expected
+
+
+def test_the_page_on_the_older_package_lists_names_that_the_door_has() -> None:
+    documented = {literals(name)[0] for name, _ in table("older.md", "name")}
+    assert documented <= set(llm_common.prometheus.__all__)
+    assert {"http_tracking", *older_names()} <= documented
+
+
+def older_names() -> set[str]:
+    return {name for name in llm_common.prometheus.__all__ if re.match(r"(fastapi|flask|build|is_build)_", name)}

@@ -82,7 +82,11 @@ def demo() -> Iterator[str]:
         raise AssertionError("the demo printed no address")
 
 
-def test_a_real_prometheus_returns_the_action_metrics_of_the_demo(prometheus: str, tmp_path: Path) -> None:
+def histogram(metric: str, labels: set[str]) -> list[tuple[str, set[str]]]:
+    return [(f"{metric}_bucket", {*labels, "le"}), (f"{metric}_sum", labels), (f"{metric}_count", labels)]
+
+
+def test_a_real_prometheus_returns_all_six_metrics_of_the_demo(prometheus: str, tmp_path: Path) -> None:
     with demo() as target:
         config = tmp_path / "prometheus.yml"
         config.write_text(
@@ -105,13 +109,15 @@ def test_a_real_prometheus_returns_the_action_metrics_of_the_demo(prometheus: st
                     return list(json.load(answer)["data"]["result"])
 
             scraped = {"__name__", "instance", "job"}
-            common = {"name", "env", "app"}
+            action = {"name", "env", "app"}
+            http = {"method", "status", "resource", "app_type", "env", "app"}
             for metric, labels in (
-                ("genapp_action_count_total", {*common, "status"}),
-                ("genapp_action_duration_sec_bucket", {*common, "le"}),
-                ("genapp_action_duration_sec_sum", common),
-                ("genapp_action_duration_sec_count", common),
-                ("genapp_action_size_total", common),
+                ("genapp_action_count_total", {*action, "status"}),
+                *histogram("genapp_action_duration_sec", action),
+                ("genapp_action_size_total", action),
+                ("genapp_http_requests_total", http),
+                *histogram("genapp_http_request_duration_sec", http),
+                *histogram("genapp_http_request_size_bytes", {*http, "direction"}),
             ):
                 result = eventually(lambda metric=metric: query(metric), server)  # type: ignore[misc]
                 for series in result:
@@ -124,6 +130,12 @@ def test_a_real_prometheus_returns_the_action_metrics_of_the_demo(prometheus: st
             names = [series["metric"]["name"] for series in by_suffix]
             for suffix in ("_handler", "_task", "_llm_call", "_agent"):
                 assert any(name.endswith(suffix) for name in names), names
+            for selector in (
+                'app_type="app_api",resource="orders/{number}",status="404"',
+                'app_type="app_api",resource="answers/stream",status="499"',
+                'app_type="llm",resource="v1/chat/completions",status="200"',
+            ):
+                eventually(lambda selector=selector: query(f"genapp_http_requests_total{{{selector}}}"), server)  # type: ignore[misc]
             assert query('{__name__=~"genapp_.*_created"}') == []
             (up,) = query("up")
             assert up["value"][1] == "1"

@@ -209,7 +209,7 @@ def test_what_is_excluded_can_be_chosen(recorded_metrics: RecordedMetrics) -> No
     drive(respond(START, END), path="/metrics", exclude=())
     drive(respond(START, END), path="/metrics", root_path="/metrics")
     recorded_metrics.assert_http(times=2)
-    drive(respond(START, END), path="/root/metrics/", root_path="/root")
+    drive(respond(START, END), path="/base/metrics/", root_path="/base")
     recorded_metrics.assert_http(times=2)
 
 

@@ -31,6 +31,6 @@ class TestAsyncClient(HttpClientContract):
 
 
 class TestTransports(TransportTests):
-    library = httpx2
+    httpx = httpx2
     tracked = TrackedTransport
     async_tracked = AsyncTrackedTransport

@@ -146,6 +146,18 @@ def test_a_generator_starts_when_the_server_takes_its_first_part(recorded: Recor
     assert status_and_bytes(recorded) == ("202", 3)
 
 
+def test_a_body_that_is_asked_for_an_iterator_again_goes_on(recorded: Recording) -> None:
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"one", b"two"]
+
+    server = Server(tracked(app))
+    body = iter(server.app(server.environ, server.start_response))
+    assert [next(body), *body] == [b"one", b"two"]
+    assert list(body) == []
+    assert status_and_bytes(recorded) == ("200", 6)
+
+
 def test_an_iterator_that_is_not_asked_for_an_iterator_works_as_before(recorded: Recording) -> None:
     result = Server(tracked(answering(Result(b"one")))).call()
     assert next(result) == b"one"
@@ -470,9 +482,9 @@ def routed(environ: Any, start_response: Any) -> list[bytes]:
     ("before", "inside", "path", "expected"),
     [
         ("", "/shop", "/shop/items/1", "shop/items/{item_id}"),
-        ("/root", "/root/shop", "/shop/items/1", "shop/items/{item_id}"),
+        ("/base", "/base/shop", "/shop/items/1", "shop/items/{item_id}"),
         ("", "/from_a_proxy", "/items/1", "items/{item_id}"),
-        ("/root", "/else", "/items/1", "items/{item_id}"),
+        ("/base", "/else", "/items/1", "items/{item_id}"),
         ("", "/товары", "/товары/items/1", "товары/items/{item_id}"),
     ],
 )

@@ -9,6 +9,7 @@ import gzip
 import inspect
 import socket
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -217,7 +218,7 @@ def _case(function: _Case) -> Callable[[Any, Server, Recording], None]:
     return test
 
 
-class HttpClientContract:
+class HttpClientContract(ABC):
     """Subclass it, and define :meth:`client` and :meth:`send`; pytest does the rest.
 
     A subclass for a synchronous library::
@@ -236,17 +237,17 @@ class HttpClientContract:
     manager.
     """
 
+    @abstractmethod
     def client(self, app_type: str) -> Any:
         """Return a tracked client, as the (asynchronous) context manager that closes it."""
-        raise NotImplementedError
 
+    @abstractmethod
     def send(self, client: Any, sending: Sending) -> Any:
         """Send a request, follow redirects, and yield the response's body, decompressed, in the pieces that come.
 
         A generator, or an asynchronous one, which closes the response when it is closed itself. Exceptions of the
         library pass. A status of 400 or more is no exception.
         """
-        raise NotImplementedError
 
     @pytest.fixture
     def server(self) -> Iterator[Server]:

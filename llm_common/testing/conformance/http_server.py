@@ -7,6 +7,7 @@ framework, and serves it on a real server; the suite sends requests and looks at
 import gzip
 import logging
 import socket
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from http.client import HTTPConnection, HTTPResponse
@@ -64,7 +65,7 @@ class Answer(NamedTuple):
     body: bytes
 
 
-class HttpServerContract:
+class HttpServerContract(ABC):
     """Subclass it, and define :meth:`serve` to serve an application with these routes.
 
     ================================ ========================================================================
@@ -87,9 +88,9 @@ class HttpServerContract:
     notices_clients_that_wait = False
     """Whether the server tells an application that a client has gone while a handler waits, before anything is sent."""
 
+    @abstractmethod
     def serve(self, stage: Stage, *, tracked: bool) -> AbstractContextManager[tuple[str, int]]:
         """Serve the application until the ``with`` block ends; yield host and port. Not ``tracked``: without us."""
-        raise NotImplementedError
 
     @pytest.fixture
     def stage(self) -> Iterator[Stage]:
