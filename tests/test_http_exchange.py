@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from llm_common import configure, http_tracking
 from llm_common.backends import http_series
+from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, Buckets
@@ -218,8 +219,6 @@ exchanges = st.lists(
 def test_memory_and_prometheus_give_the_same_numbers(
     program: list[tuple[str, int | str, str, float, int, int]],
 ) -> None:
-    from llm_common.backends.memory import MemoryBackend
-
     registry, memory = CollectorRegistry(), MemoryBackend()
     with unconfigured():
         configure(app="shop_bot", backends=[PrometheusBackend(registry), memory], strict=True)
@@ -271,3 +270,21 @@ def test_the_list_stays_short_though_nobody_scrapes() -> None:
     batch.fold_now()
     batch.fold_now()  # nothing new
     assert batch.totals.exchanges == 10 * http_series.FOLD_AT
+
+
+def test_a_configuration_that_changes_while_a_series_is_bound_counts_it_where_it_began() -> None:
+    from llm_common import hookimpl
+
+    memory = MemoryBackend()
+
+    class Reconfiguring(ListBackend):
+        @hookimpl
+        def llm_common_bind_http(self, series: HttpSeries) -> Any:
+            configure(backends=[memory])
+            return super().llm_common_bind_http(series)
+
+    first = Reconfiguring()
+    configure(backends=[first], strict=True)
+    http_tracking(**CALL)
+    http_tracking(**CALL)
+    assert len(first.http) == len(memory.exchanges) == 1

@@ -186,3 +186,27 @@ def test_a_directory_that_is_missing_is_an_error_with_the_fix(tmp_path: Path, di
     assert failed.returncode == 1
     assert "ConfigurationError" in failed.stderr
     assert "is no directory; create it, empty, before the processes start" in failed.stderr
+
+
+def test_an_endpoint_that_does_not_sum_shows_the_exchanges_of_its_own_process(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from prometheus_client import REGISTRY, generate_latest\n"
+        "from llm_common import dispatch\n"
+        "from llm_common.contract import HttpSeries\n"
+        "from llm_common.prometheus import configure, http_tracking, render_metrics\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "dispatch.bind_http(HttpSeries('GET', '200', 'bound', 'llm'))\n"
+        "http_tracking('llm', 'v1/chat', 'POST', 2000, 200, 0.5, 10)\n"
+        "sys.stdout.buffer.write((generate_latest(REGISTRY), render_metrics()[0])[int(sys.argv[1])])\n"
+    )
+    for which in ("0", "1"):
+        (tmp_path / which).mkdir()
+    own, summed = (parsed(run(code, which, directory=tmp_path / which).stdout) for which in ("0", "1"))
+    assert {key: value for key, value in own.items() if key[0].startswith("genapp")} == summed
+    labels = {"method": "POST", "status": "200", "resource": "v1/chat", "app_type": "llm"}
+    common = {**labels, "env": "dev", "app": "shop_bot"}
+    assert summed[series("genapp_http_requests_total", **common)] == 1
+    assert summed[series("genapp_http_request_size_bytes_bucket", direction="out", le="1000.0", **common)] == 0
+    assert summed[series("genapp_http_request_size_bytes_bucket", direction="out", le="5000.0", **common)] == 1
+    assert not any("bound" in dict(labels).values() for _, labels in summed)

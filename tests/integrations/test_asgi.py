@@ -133,6 +133,18 @@ def test_a_client_that_goes_away_during_the_upload_counts_as_499(recorded_metric
     assert recorded_metrics.exchanges == [HttpExchange("GET", "499", "{unknown}", "app_api", 3, 0)]
 
 
+def test_what_else_a_server_may_say_passes_through(recorded_metrics: RecordedMetrics) -> None:
+    seen: list[Any] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(await receive())
+        await respond(START, END)(scope, receive, send)
+
+    drive(app, [{"type": "http.news"}])
+    assert seen == [{"type": "http.news"}]
+    recorded_metrics.assert_http(status=200)
+
+
 def test_a_server_that_says_so_when_it_sends(recorded_metrics: RecordedMetrics) -> None:
     async def send(message: Any) -> None:
         raise BrokenPipeError

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from starlette.middleware.base import BaseHTTPMiddleware, RequestResponseEndpoint
 from starlette.routing import Host, Mount, Route
 
+from llm_common.integrations import route_templates
 from llm_common.integrations.asgi import MetricsMiddleware
 from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 from llm_common.testing import RecordedMetrics
@@ -361,3 +362,17 @@ def test_alone_the_middleware_leaves_no_mark_in_the_scope(
     client.get("/")
     recorded_metrics.assert_http(status=200, times=2)
     assert seen == [False, True]
+
+
+def test_only_so_many_prefixes_of_mounts_are_remembered(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(route_templates, "KNOWN_PREFIXES", 2)
+    sub, app = FastAPI(), FastAPI()
+    sub.add_api_route("/x", lambda: 1)
+    app.mount("/sub/{tenant}", sub)
+    app.add_middleware(MetricsMiddleware)
+    client = TestClient(app)
+    for tenant in (1, 2, 3, 4, 1):
+        client.get(f"/sub/{tenant}/x")
+    assert resources(recorded_metrics) == [("200", "sub/{tenant}/x")] * 5

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common import action_tracking, action_tracking_decorator, configure
+from llm_common import action_tracking, action_tracking_decorator, configure, http_tracking
 from llm_common.errors import TrackingError
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from llm_common.testing.strategies import TrackedAction, actions
@@ -230,3 +230,45 @@ def test_a_program_of_actions_records_the_events_that_it_foretells(program: list
     ]
     for found, wanted in zip(recorded.events, expected, strict=True):
         assert found.size == pytest.approx(wanted.size)
+
+
+def exchange(resource: str, status: int = 200, app_type: str = "llm") -> None:
+    http_tracking(app_type, resource, "POST", 20, status, 0.5, 10)
+
+
+def test_http_exchanges_are_asserted_by_their_labels(recorded_metrics: RecordedMetrics) -> None:
+    exchange("v1/chat")
+    exchange("v1/chat", 500)
+    exchange("auth", 404, "auth_api")
+    with action_tracking("menu_handler"):
+        pass
+    recorded_metrics.assert_http(resource="v1/chat", status=500)
+    recorded_metrics.assert_http(resource="v1/chat", times=2)
+    recorded_metrics.assert_http(method="POST", app_type="llm", status="200")
+    recorded_metrics.assert_http(times=3)
+    recorded_metrics.assert_http(resource="nothing", times=0)
+    with recorded_metrics.delta() as later:
+        exchange("v1/chat")
+    later.assert_http(times=1)
+    assert recorded_metrics.metric_value("genapp_http_requests_total", status="200") == 2
+    assert recorded_metrics.metric_value("genapp_http_requests_total", status="timeout") == 0
+    assert recorded_metrics.metric_value("genapp_action_count_total") == 1
+    assert recorded_metrics.metric_value("genapp_action_size_total") == 0
+    recorded_metrics.assert_metric("genapp_http_request_duration_sec_sum", 2.0)
+    recorded_metrics.assert_metric("genapp_http_request_size_bytes_bucket", 4, le="100", direction="out")
+    recorded_metrics.assert_metric("genapp_http_request_size_bytes_sum", 40, direction="in")
+
+
+def test_a_failed_assertion_about_http_says_what_was_recorded(recorded_metrics: RecordedMetrics) -> None:
+    with pytest.raises(AssertionError, match="no HTTP exchange at all"):
+        recorded_metrics.assert_http()
+    exchange("v1/chat")
+    exchange("v1/chat")
+    with pytest.raises(AssertionError) as raised:
+        recorded_metrics.assert_http(resource="v1/chat", status=500, times=2)
+    assert str(raised.value).splitlines() == [
+        "expected an HTTP exchange twice with resource='v1/chat', status='500'",
+        "recorded not at all; recorded in all:",
+        "  llm  POST v1/chat  200  twice",
+    ]
+    assert recorded_metrics.report() == "  llm  POST v1/chat  200  twice"

@@ -9,8 +9,8 @@ import logging
 import socket
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from http.client import HTTPConnection, HTTPResponse
+from contextlib import AbstractContextManager, contextmanager, suppress
+from http.client import HTTPConnection, HTTPException, HTTPResponse
 from threading import Event, Thread
 from typing import NamedTuple
 
@@ -206,12 +206,8 @@ class HttpServerContract(ABC):
             client.request("GET", "/late")
             response = client.getresponse()
             assert response.status == 200
-            try:
+            with suppress(HTTPException, OSError):  # the body breaks off, or looks complete
                 response.read()
-            except OSError:
-                pass
-            except Exception as broken_off:
-                assert "IncompleteRead" in type(broken_off).__name__
         exchange = recorded.one()
         assert labels(exchange) == ("GET", "500", "late", "app_api")
         assert exchange.response_bytes in {0, 3}
@@ -317,11 +313,9 @@ class HttpServerContract(ABC):
         with socket.create_connection(address, timeout=PATIENCE) as client:
             client.sendall(head)
             client.shutdown(socket.SHUT_WR)
-            try:
+            with suppress(OSError):
                 while client.recv(65536):
                     pass
-            except OSError:
-                pass
         assert self.request(address, "GET", "/teapot").status == 418
         for exchange in recorded.exchanges:
             assert exchange.resource in {TEMPLATE, "{unknown}", "echo", "teapot", "/", "items"}
