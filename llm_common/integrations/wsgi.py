@@ -9,7 +9,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from llm_common.http_exchange import Exchange, declared_length
 from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, UNKNOWN, status_label, template_label
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE, excluder
-from llm_common.integrations.wsgi_routes import django_template, flask_template
+from llm_common.integrations.wsgi_routes import DjangoMark, django_template, flask_template
 
 logger = logging.getLogger("llm_common")
 
@@ -42,11 +42,13 @@ class MetricsMiddleware:
         if self._excluded(path):
             return self.app(environ, start_response)
         request = Request(self, environ, path, start_response)
-        try:
-            result = self.app(environ, request.start_response)
-        except BaseException as exception:
-            request.left_by(exception)
-            raise
+        with DjangoMark() as request.django:
+            try:
+                result = self.app(environ, request.start_response)
+            except BaseException as exception:
+                request.left_by(exception)
+                raise
+        request.django = None  # it begins its responses before it returns them
         return request.passed_on(result)
 
     def log(self, fault: Exception) -> None:
@@ -71,6 +73,7 @@ class Request(Exchange):
         "_script_name",
         "_start_response",
         "_status",
+        "django",
     )
 
     def __init__(
@@ -90,6 +93,8 @@ class Request(Exchange):
         self._fault: OSError | None = None
         """What the server raised when it could not read from the client or write to it."""
         self._handled_before = sys.exc_info()[1]
+        self.django: DjangoMark | None = None
+        """Tells whether Django handles the request, as long as it may."""
         if "wsgi.input" in environ:
             environ["wsgi.input"] = CountedInput(environ["wsgi.input"], self)
 
@@ -199,7 +204,7 @@ class Request(Exchange):
     def _find_resource(self) -> str:
         try:
             template = flask_template(self._middleware.app, self._environ)
-            if template is None:
+            if template is None and self.django is not None and self.django.is_set:
                 template = django_template(self._environ, redirected=self._status.startswith("3"))
             return UNKNOWN if template is None else template_label(f"{self._mounted_at()}/{template}")
         except Exception as fault:  # whatever a framework in another version may raise

@@ -6,7 +6,7 @@ No framework is imported for that: what names a route is found where the framewo
 import re
 import sys
 from functools import lru_cache
-from typing import Any
+from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 from wsgiref.types import WSGIEnvironment
 
@@ -63,21 +63,42 @@ def _flask_application(app: Any) -> Any:
     return None
 
 
+class DjangoMark:
+    """Tells whether Django handles a request that is passed on in a ``with`` block.
+
+    It notes the URL configuration of a request when it begins to handle it, and forgets it when the response is closed;
+    where one isn't, the note is left for the thread's next request. So it is taken away before, and put back where
+    Django had nothing to do with the request.
+    """
+
+    def __enter__(self) -> Self:
+        urls = sys.modules.get("django.urls")
+        self._get = getattr(urls, "get_urlconf", None)  # a module that is being imported has none yet
+        self._before = self._get() if self._get else None
+        if self._before is not None:
+            sys.modules["django.urls"].set_urlconf(None)
+        return self
+
+    @property
+    def is_set(self) -> bool:
+        """Whether Django has begun to handle the request."""
+        return self._get is not None and self._get() is not None
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None and not self.is_set:
+            sys.modules["django.urls"].set_urlconf(self._before)
+
+
 def django_template(environ: WSGIEnvironment, *, redirected: bool) -> str | None:
-    """Return the template of the route that Django took for a request that it is handling, or ``None``.
+    """Return the template of the route that Django takes for the request that it is handling, or ``None``.
 
     ``redirected`` says that the response sends the client elsewhere, maybe to the same path with a slash at its end.
     """
-    urls = sys.modules.get("django.urls")
-    if urls is None:
-        return None
-    urlconf = urls.get_urlconf()
-    if urlconf is None:  # Django is loaded, but this request is none of its own
-        return None
+    urls = sys.modules["django.urls"]
     path = environ.get("PATH_INFO") or "/"
     for candidate in (path, f"{path}/") if redirected else (path,):
         try:
-            return django_route(urls.resolve(candidate, urlconf).route)
+            return django_route(urls.resolve(candidate, urls.get_urlconf()).route)
         except urls.Resolver404:
             pass
     return None

@@ -11,7 +11,7 @@ from django.conf import settings  # type: ignore[import-untyped]
 from django.core.handlers.wsgi import WSGIHandler  # type: ignore[import-untyped]
 from django.http import Http404, HttpResponse, StreamingHttpResponse  # type: ignore[import-untyped]
 from django.test.utils import override_settings  # type: ignore[import-untyped]
-from django.urls import include, path, re_path  # type: ignore[import-untyped]
+from django.urls import get_urlconf, include, path, re_path, set_urlconf  # type: ignore[import-untyped]
 from django.views.decorators.http import require_GET, require_POST  # type: ignore[import-untyped]
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
@@ -216,6 +216,28 @@ def test_an_application_of_another_kind_takes_no_route_of_django(recorded: Recor
         Client(MetricsMiddleware(application(shop()))).get("/items/7/", buffered=True)
         Client(MetricsMiddleware(other)).get("/items/7/", buffered=True)
     assert [one.resource for one in recorded.ended(2)] == ["items/{item_id}", UNKNOWN]
+
+
+def test_a_thread_that_django_has_used_counts_other_applications_as_they_are(recorded: Recording) -> None:
+    urls = Urls(path("items/<item_id>", lambda request, item_id: HttpResponse("item")))
+    Client(MetricsMiddleware(application(urls))).get("/items/1", buffered=True)
+    set_urlconf(urls)  # what Django leaves where a response is never closed
+
+    def at_once(environ: Any, start_response: Any) -> list[bytes]:
+        start_response("200 OK", [])
+        return [b"no item"]
+
+    def lazily(environ: Any, start_response: Any) -> Iterator[bytes]:
+        start_response("200 OK", [])
+        yield b"no item"
+
+    for app in (at_once, lazily):
+        Client(MetricsMiddleware(app)).get("/items/1", buffered=True)
+    assert [exchange.resource for exchange in recorded.ended(3)] == ["items/{item_id}", UNKNOWN, UNKNOWN]
+    assert get_urlconf() is urls
+    Client(MetricsMiddleware(application(urls))).get("/items/1", buffered=True)
+    assert get_urlconf() is None
+    assert recorded.ended(4)[3].resource == "items/{item_id}"
 
 
 def test_a_form_is_counted_as_django_reads_it(recorded: Recording) -> None:
