@@ -246,7 +246,7 @@ def configure(
     }
     with state.changing:
         settings = read_settings(overrides)
-        _put_in_force(Pipeline(settings), state.overrides)
+        _put_in_force(Pipeline(settings, state.stopped or state.base), state.overrides)
         state.stopped = None
     return settings
 

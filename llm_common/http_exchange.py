@@ -1,11 +1,10 @@
 """HTTP exchanges: what integrations record while one is under way, and ``http_tracking`` for those that none sees."""
 
-from math import inf
 from time import perf_counter
 
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import bind_http, http_bindings, misused
-from llm_common.http_labels import METHODS, method_label, path_label, status_label, template_label
+from llm_common.http_labels import LONG, MAX_RESOURCE, METHODS, method_label, path_label, status_label, template_label
 
 
 class Exchange:
@@ -40,6 +39,9 @@ class Exchange:
             if exception is None:
                 raise
 
+
+GREATEST = 2.0**63
+"""Numbers from here on are no duration and no size, and not all backends could add them up."""
 
 MOST_DIGITS = 18
 """A length with more digits than this is none."""
@@ -80,10 +82,16 @@ def http_tracking(
             raise TypeError(f"{label} of an HTTP exchange must be a string, not {value!r:.100}")
     numbers: dict[str, object] = {"duration": duration, "request_size": request_size, "response_size": response_size}
     for name, number in numbers.items():
-        if not isinstance(number, int | float) or not 0 <= number < inf:
-            misused(f"http_tracking({name}={number!r:.100}) is no measurement; accepted: a number from 0 on")
+        if not isinstance(number, int | float) or not 0 <= number < GREATEST:
+            misused(
+                f"http_tracking({name}={number!r:.100}) is no measurement; accepted: a number from 0 on, below 2**63"
+            )
             return
-    cleaned = path_label(resource, app_type) if clear_resource_path else template_label(resource.split("?", 1)[0])
+    if clear_resource_path:
+        cleaned = path_label(resource, app_type)
+    else:
+        template = resource.split("?", 1)[0]
+        cleaned = template_label(template) if len(template) <= MAX_RESOURCE else LONG
     series = HttpSeries(method_label(method), status_label(status_code), cleaned, app_type)
     bound = http_bindings.get(series) or bind_http(series)
     bound.finished(duration, request_size, response_size)

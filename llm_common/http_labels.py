@@ -34,6 +34,12 @@ METHODS = frozenset(
 )
 """RFC 9110, section 9, with PATCH (RFC 5789) and QUERY; extensions such as WebDAV's are left out."""
 
+LONG = "{long}"
+"""The resource of a path that is too long to be one."""
+
+FILE = "file/{path}"
+"""The resource of a file that is downloaded from Telegram."""
+
 MAX_RESOURCE = 200
 """Paths that are longer than this after cleaning, in characters, are no resource that anyone would look for."""
 
@@ -71,8 +77,9 @@ def failure_label(exception: BaseException) -> str:
     return TIMEOUT if any("Timeout" in name for name in names) else ERROR
 
 
+# Possessive, so that no template takes more time than its length.
 _PARAMETER = re.compile(
-    r"\{(?P<braces>\w+)[^{}]*(?:\{[^{}]*\}[^{}]*)*\}"  # Starlette {name:int}, aiohttp {name:\d{4}}
+    r"\{(?P<braces>\w++)[^{}]*+(?:\{[^{}]*+\}[^{}]*+)*+\}"  # Starlette {name:int}, aiohttp {name:\d{4}}
     r"|<(?:[^<>]*:)?(?P<angles>\w+)>"  # Flask and Django <int:name>
 )
 
@@ -92,8 +99,14 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 _UUID_BARE = re.compile(r"(?<![0-9a-z])[0-9a-f]{32}(?![0-9a-z])", re.IGNORECASE)
 _NUMBER = re.compile(r"^[0-9]+|[0-9]{2,}")
 _OPAQUE = re.compile(r"(?=[a-z]*[0-9])(?=[0-9]*[a-z])[a-z0-9]{16,}", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"://|:[^/]*@|[?#]")
-_BOT = re.compile(r"bot[0-9]+:", re.IGNORECASE)
+_KEY = re.compile(r"(?:sk|pk|rk|xox[a-z]|gh[a-z]|glpat|hf)[-_][\w-]{12,}", re.IGNORECASE)
+"""How the keys of well-known services begin."""
+_BOT = re.compile(r"bot(?=[^:]*:)(?=.*\d)", re.IGNORECASE | re.DOTALL)
+_BARE_TOKEN = re.compile(r"\d{5,}:[\w-]{8,}")
+"""A bot's token without the word before it."""
+_NO_NAME = re.compile(r"[/\\=&@;?#%]|://")
+"""What isn't in a name of a resource, but in addresses, credentials and parameters."""
+_TELEGRAM_METHOD = re.compile(r"(?!bot)[a-z]{2,64}", re.IGNORECASE)
 _SCHEME_AND_HOST = re.compile(r"[a-z][a-z0-9+.-]*://[^/?#]*", re.IGNORECASE)
 
 
@@ -107,24 +120,34 @@ def path_label(path: str, app_type: str = "") -> str:
     """
     host = _SCHEME_AND_HOST.match(path)  # at the beginning alone: a search would take the square of a path's length
     bare = re.split(r"[?#]", path[host.end() :] if host else path, maxsplit=1)[0]
-    segments = [segment for segment in bare.split("/") if segment]
+    segments = [_unquoted(segment).split(";", 1)[0] for segment in bare.split("/")]
+    segments = [segment for segment in segments if segment.strip()]
+    if app_type == TELEGRAM:
+        return _telegram_label(segments)
     kept: list[str] = []
     key_follows = False
-    for number, segment in enumerate(segments):
-        plain = _unquoted(segment.split(";", 1)[0])
-        called = app_type == TELEGRAM and len(plain) > len("bot") and number + 1 < len(segments)
+    for segment in segments:
         if key_follows:
             key_follows = False
-        elif _BOT.match(plain) or (called and plain[:3].lower() == "bot"):
+        elif _BOT.match(segment.strip()):
             if kept == ["file"]:  # a download; each file has a path of its own
-                return "file/{path}"
+                return FILE
             kept.clear()
-        elif plain == "eapi":  # a gateway that has the key in the path: eapi/<key>/sendMessage
+        elif segment.strip().casefold() == "eapi":  # a gateway that has the key in the path: eapi/<key>/sendMessage
             key_follows = True
-        elif plain:
-            kept.append(_segment_label(plain))
+        else:
+            kept.append(_segment_label(segment))
     label = "/".join(kept) or "/"
-    return label if len(label) <= MAX_RESOURCE else "{long}"
+    return label if len(label) <= MAX_RESOURCE else LONG
+
+
+def _telegram_label(segments: list[str]) -> str:
+    """Return the method that is called; everything before it may be the token, in whatever spelling."""
+    if not segments:
+        return "/"
+    if segments[0] == "file":
+        return FILE
+    return segments[-1] if _TELEGRAM_METHOD.fullmatch(segments[-1]) else "{token}"
 
 
 def _unquoted(segment: str) -> str:
@@ -137,7 +160,9 @@ def _unquoted(segment: str) -> str:
 
 
 def _segment_label(plain: str) -> str:
-    if len(plain) > MAX_RESOURCE or _CREDENTIALS.search(plain) or _BOT.search(plain):
+    if len(plain) > MAX_RESOURCE or not plain.isprintable() or _NO_NAME.search(plain):
+        return "{token}"
+    if _BOT.search(plain) or _BARE_TOKEN.search(plain) or _KEY.match(plain):
         return "{token}"
     parts = _UUID_BARE.sub("{uuid}", _UUID.sub("{uuid}", plain)).split("{uuid}")
     if any(_OPAQUE.search(part) for part in parts):

@@ -9,7 +9,7 @@ import inspect
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from threading import RLock
@@ -146,10 +146,13 @@ class SeriesLimit:
     same new key at the same moment, a number may be wasted; there are never too many.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, before: "SeriesLimit | None" = None) -> None:
+        """Admit ``most`` keys, those among them that were admitted ``before``, by an earlier configuration."""
         self.most = most
-        self._numbers = count()
-        self._admitted: dict[object, int] = {}
+        self._admitted: dict[object, int] = before._admitted if before else {}
+        self._numbers: Iterator[int] = before._numbers if before else count()
+        self.told: bool = before is not None and before.told and before.most == most
+        """Whether it was said that there were more."""
 
     def admits(self, key: object) -> bool:
         """Return whether ``key`` may have series of its own."""
@@ -246,8 +249,10 @@ class HookObject:
 class Pipeline:
     """The backends and plugins of one configuration, ready to bind actions."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, before: "Pipeline | None" = None) -> None:
         """Load what ``settings`` names and create its backends.
+
+        ``before`` is the pipeline that this one takes the place of: what has series already counts for the limits.
 
         Raises :class:`~llm_common.errors.UnknownBackendError` or :class:`~llm_common.errors.PluginError`.
         """
@@ -267,8 +272,10 @@ class Pipeline:
         self._binders = {hook: self._callers(hook) for hook in ("llm_common_bind_action", "llm_common_bind_http")}
         self.records = any(self._binders.values())
         """Whether any backend records anything; false where ``noop`` is the only one."""
-        self._actions = SeriesLimit(settings.max_series or MAX_ACTION_NAMES)
-        self._http = SeriesLimit(settings.max_series or MAX_HTTP_SERIES)
+        self._actions: SeriesLimit = SeriesLimit(
+            settings.max_series or MAX_ACTION_NAMES, before._actions if before else None
+        )
+        self._http: SeriesLimit = SeriesLimit(settings.max_series or MAX_HTTP_SERIES, before._http if before else None)
         try:
             self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
         except LLMCommonError:
@@ -351,8 +358,8 @@ class Pipeline:
         """Return ``name``, or :data:`~llm_common.catalog.OVERFLOW` where there are too many names already."""
         if self._actions.admits(name):
             return name
-        self.log_once(
-            ("max_series", "actions"),
+        self._tell(
+            self._actions,
             f"{ACTION_COUNT.name} has series for {self._actions.most:,} names, which is the limit (max_series); "
             f"further names are counted together as {OVERFLOW!r}, the first of them {shown(name)}. A name is a "
             "literal: is one built from user data?",
@@ -363,13 +370,18 @@ class Pipeline:
         """Return ``series``, or the overflow series where there are too many already."""
         if self._http.admits(series):
             return series
-        self.log_once(
-            ("max_series", "http"),
+        self._tell(
+            self._http,
             f"{HTTP_REQUESTS.name} has {self._http.most:,} series, which is the limit (max_series); further ones are "
             f"counted together as {OVERFLOW!r}, the first of them {shown(tuple(series))}. Is there a part of the path "
             "that varies and isn't a number or UUID?",
         )
         return HttpSeries(OVERFLOW, OVERFLOW, OVERFLOW, OVERFLOW)
+
+    def _tell(self, limit: SeriesLimit, text: str) -> None:
+        if not limit.told:
+            limit.told = True
+            self.log_once(limit, text)
 
     def bind_action(self, name: str, findable: bool) -> BoundAction:
         """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged.

@@ -47,6 +47,11 @@ def test_a_template_is_left_as_it_is(recorded_metrics: RecordedMetrics) -> None:
     ]
 
 
+def test_a_template_that_is_too_long_to_be_one_is_left_out(recorded_metrics: RecordedMetrics) -> None:
+    http_tracking(**{**CALL, "resource": "x" * 100_000, "clear_resource_path": False})
+    recorded_metrics.assert_http(resource="{long}")
+
+
 @pytest.mark.parametrize("label", ["app_type", "resource", "method"])
 def test_a_label_that_is_no_text_raises_at_once(label: str) -> None:
     with pytest.raises(TypeError, match=f"{label} of an HTTP exchange must be a string, not 5"):
@@ -121,7 +126,7 @@ def test_labels_are_valid_text_and_env_and_app_come_from_the_settings(registry: 
     configure(app="shop\ud800bot", env="prod", backends=[PrometheusBackend(registry)], strict=True)
     http_tracking(**{**CALL, "app_type": "a\ud800", "resource": "\udcff"})
     values = parsed(render_metrics(registry=registry)[0].decode())
-    labels = {"method": "POST", "status": "200", "resource": "\ufffd", "app_type": "a\ufffd"}
+    labels = {"method": "POST", "status": "200", "resource": "{token}", "app_type": "a\ufffd"}
     assert values[series("genapp_http_requests_total", env="prod", app="shop\ufffdbot", **labels)] == 1
 
 

@@ -112,7 +112,7 @@ def test_a_template_is_never_empty_and_has_no_outer_slashes(template: str) -> No
         *(
             (f"/bot{TOKEN.replace(':', '%253A')}/getMe", "getMe"),
             ("/eapi/secret/getMe", "getMe"),
-            ("/%2525252541", "%{int}"),
+            ("/%2525252541", "{token}"),
         ),
         *(("/keys/sk4f9a8b7c6d5e4f3a2b", "keys/{token}"), ("/a/user:pass@host/b", "a/{token}/b")),
         *(
@@ -130,7 +130,52 @@ def test_paths(path: str, label: str) -> None:
 def test_what_follows_bot_is_a_token_where_telegram_is_asked() -> None:
     assert path_label("/botANYTHING/sendMessage", TELEGRAM) == "sendMessage"
     assert path_label("/bottles/7", "shop_api") == "bottles/{int}"
-    assert path_label("/bot", TELEGRAM) == "bot"
+    assert path_label("/bot", TELEGRAM) == "{token}"
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/123456789:AAE-hidden_secret/getMe", "getMe"),
+        ("/bot/123:AAE-hidden/sendMessage", "sendMessage"),
+        ("/bot123456789/AAE-hidden/sendMessage", "sendMessage"),
+        ("/bot123:hidden", "{token}"),
+        ("/hidden-1", "{token}"),
+        ("/file/bot123:hidden/photos/a.jpg", "file/{path}"),
+        ("/", "/"),
+    ],
+)
+def test_of_what_telegram_is_asked_only_the_method_is_shown(path: str, label: str) -> None:
+    assert path_label(path, TELEGRAM) == label
+
+
+@pytest.mark.parametrize(
+    ("path", "label"),
+    [
+        ("/a%3Bsid=hidden", "a"),
+        ("/eapi%2Fhidden%2FsendMessage", "{token}"),
+        ("/EAPI/hidden/sendMessage", "sendMessage"),
+        ("/%20eapi/hidden/sendMessage", "sendMessage"),
+        ("/123456789:AAE-hidden_secret/getMe", "{token}/getMe"),
+        ("/bot+123:hidden/getMe", "getMe"),
+        ("/bot-123:hidden/getMe", "getMe"),
+        ("/bot\uff11\uff12:hidden/getMe", "getMe"),
+        ("/bothidden:123/getMe", "getMe"),
+        ("/p/user%3Ap%2Fw%40host", "p/{token}"),
+        ("/bot123%25252525253Ahidden/getMe", "{token}/getMe"),
+        ("/a%2525253Fapi_key=hidden", "{token}"),
+        ("/api_key=hidden/x", "{token}/x"),
+        ("/k/sk-hiddenhidden-hidden", "k/{token}"),
+        ("/users/john.hidden@example.com", "users/{token}"),
+        ("/x%0Ahidden", "{token}"),
+        ("/x%E2%80%8Bhidden", "{token}"),
+        ("/x\u202ehidden", "{token}"),
+        ("/a\\hidden", "{token}"),
+    ],
+)
+def test_what_could_be_a_secret_or_is_no_name_is_left_out(path: str, label: str) -> None:
+    assert path_label(path) == label
+    assert "hidden" not in path_label(path, TELEGRAM)
 
 
 @given(PATHS, st.sampled_from(["", "llm", TELEGRAM]))
@@ -177,3 +222,8 @@ def test_long_input_costs_no_more_than_its_length(unit: str) -> None:
     long = unit * 50_000
     assert len(path_label(long)) <= MAX_RESOURCE
     assert template_label.__wrapped__(long)
+
+
+@pytest.mark.parametrize("unit", ["{", "{a", "{a{b}", "<a:", "{{}", "}"])
+def test_a_long_template_costs_no_more_than_its_length(unit: str) -> None:
+    assert template_label.__wrapped__(unit * 20_000)

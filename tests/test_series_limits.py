@@ -94,7 +94,25 @@ def test_by_default_there_is_room_for_2_000_names_and_10_000_http_series(recorde
     assert recorded_metrics.exchanges[-1].resource == "{other}"
 
 
-def test_the_limit_begins_anew_with_another_configuration() -> None:
+def test_a_registry_has_no_more_series_however_often_it_is_configured(
+    registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = PrometheusBackend(registry)
+    for start in range(0, 50, 10):
+        configure(app="shop_bot", backends=[backend], max_series=3)
+        for number in (*range(start, start + 10), 0):
+            exchange(number)
+    values = parsed(render_metrics(registry=registry)[0].decode())
+    counts = {key: value for key, value in values.items() if key[0] == "genapp_http_requests_total"}
+    assert sorted(counts.values()) == [1, 1, 6, 47]
+    assert len(warnings(caplog)) == 1
+    configure(app="shop_bot", backends=[backend], max_series=4)
+    exchange(40)
+    exchange(41)
+    assert len(warnings(caplog)) == 2
+
+
+def test_each_override_has_a_limit_of_its_own() -> None:
     memory = MemoryBackend()
     with override(backends=(memory,), max_series=1):
         for name in ("one", "two"):

@@ -7,6 +7,7 @@ each redirect and each repetition for itself.
 import sys
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import aiohttp
 
@@ -51,7 +52,8 @@ class _RequestTrace(SimpleNamespace):
     app_type: str
     attempt: ClientAttempt
     sent: bool
-    response: aiohttp.ClientResponse | None
+    response: "ref[aiohttp.ClientResponse] | None"
+    """Weak, since the response holds this too, and its body would live until the garbage collector comes."""
 
     def begin(self, method: str, path: str) -> None:
         self.attempt = ClientAttempt(self.app_type, method, path)
@@ -87,9 +89,11 @@ async def _answered(
     params: aiohttp.TraceRequestEndParams | aiohttp.TraceRequestRedirectParams,
 ) -> None:
     response = params.response
-    if response is trace.response:  # a redirect without a location is answered and over
+    if (
+        trace.response is not None and trace.response() is response
+    ):  # a redirect without a location is answered and over
         return
-    trace.response = response
+    trace.response = ref(response)
     attempt, content = trace.attempt, response.content
     attempt.answered(response.status)
     if response.connection is None:  # already given back: the whole body has come

@@ -7,6 +7,7 @@ sent goes through the request's writer, so that is where it is counted.
 import asyncio
 import logging
 from collections.abc import Awaitable, Iterable, Mapping
+from contextlib import suppress
 from typing import Any, cast, overload
 from urllib.parse import unquote
 
@@ -245,7 +246,8 @@ def log(problem: str, fault: Exception) -> None:
     """Log ``problem``, once for each kind of ``fault`` as a warning."""
     level = logging.DEBUG if type(fault) in _logged else logging.WARNING
     _logged.add(type(fault))
-    logger.log(level, "%s", problem, exc_info=fault)
+    with suppress(Exception):  # a broken log handler must not reach the application either
+        logger.log(level, "%s", problem, exc_info=fault)
 
 
 async def metrics_handler(request: web.Request) -> web.Response:

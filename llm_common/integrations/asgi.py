@@ -44,8 +44,7 @@ class MetricsMiddleware:
         if scope["type"] != "http" or TRACKED in scope:
             await self.app(scope, receive, send)
             return
-        if RouteTemplates.made > 1:  # also where the path is excluded, so that no other counts it either
-            scope[TRACKED] = True
+        scope[TRACKED] = True  # also where the path is excluded, so that no other counts it either
         path: str = scope["path"]
         root_path: str = self._own_root_path or scope.get("root_path", "")
         if self._excluded(path.removeprefix(root_path) if root_path else path):

@@ -20,7 +20,6 @@ from llm_common.integrations.excluding import excluder
 from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 
 _excluded = excluder()
-RouteTemplates(None)  # counts the function as a middleware from the beginning
 _templates: WeakKeyDictionary[object, RouteTemplates] = WeakKeyDictionary()
 """For each application; a function has no place of its own to keep them."""
 

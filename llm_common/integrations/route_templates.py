@@ -6,9 +6,10 @@ matched again. No framework is imported for that: what a route is asked for, eve
 
 import logging
 from collections.abc import Iterable, MutableMapping, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
-from llm_common.http_labels import UNKNOWN, template_label
+from llm_common.http_labels import MAX_RESOURCE, UNKNOWN, template_label
 
 logger = logging.getLogger("llm_common")
 
@@ -24,12 +25,7 @@ KNOWN_PREFIXES = 1024
 class RouteTemplates:
     """Tells the resources of requests that one application has handled; each middleware has one."""
 
-    made = 0
-    """How many there are. As long as it is one, a request can't meet two middlewares, and no scope needs a mark: one
-    entry more makes a dictionary of its size grow, and costs as much as half of the counting."""
-
     def __init__(self, app: object) -> None:
-        RouteTemplates.made += 1
         self._app = app
         self._known: dict[tuple[str, int], tuple[object, str]] = {}
         self._logged = False
@@ -53,12 +49,13 @@ class RouteTemplates:
                     template = self._without_mount(scope, path, root_path, template, status)
             else:
                 template = self._matched(scope, path, root_path, route, status)
+            return UNKNOWN if template is None else template_label(template)
         except Exception as fault:  # whatever a route that isn't of the usual kind may raise
             level = logging.DEBUG if self._logged else logging.WARNING
             self._logged = True
-            logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
-            template = None
-        return UNKNOWN if template is None else template_label(template)
+            with suppress(Exception):  # a broken log handler must not reach the application either
+                logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
+            return UNKNOWN
 
     def _without_mount(
         self, scope: Scope, path: str, root_path: str, template: str | None, status: object
@@ -92,7 +89,7 @@ class RouteTemplates:
         if template is None and status == TEMPORARY_REDIRECT:
             other = path[:-1] if path.endswith("/") else f"{path}/"
             _, template = _match(routes, {**before, "path": other}, inner)
-        if template is not None and hasattr(route, "endpoint"):
+        if template is not None and hasattr(route, "endpoint") and len(key[0]) <= MAX_RESOURCE:
             if len(self._known) >= KNOWN_PREFIXES:
                 self._known.clear()
             self._known[key] = (route, template)

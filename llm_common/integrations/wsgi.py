@@ -1,8 +1,11 @@
 """HTTP metrics for applications behind WSGI (PEP 3333): Flask, Django, or any other."""
 
 import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from functools import partial
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -38,7 +41,7 @@ class MetricsMiddleware:
         if TRACKED in environ:
             return self.app(environ, start_response)
         environ[TRACKED] = True
-        path = as_text(environ.get("PATH_INFO", ""))
+        path = as_text(environ.get("PATH_INFO") or "")
         if self._excluded(path):
             return self.app(environ, start_response)
         request = Request(self, environ, path, start_response)
@@ -55,7 +58,8 @@ class MetricsMiddleware:
         """Log that a request's route could not be found, once as a warning."""
         level = logging.DEBUG if self._logged else logging.WARNING
         self._logged = True
-        logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
+        with suppress(Exception):  # a broken log handler must not reach the application either
+            logger.log(level, "the route of a request can't be told; it is counted as %s", UNKNOWN, exc_info=fault)
 
 
 class Request(Exchange):
@@ -79,7 +83,7 @@ class Request(Exchange):
     def __init__(
         self, middleware: MetricsMiddleware, environ: WSGIEnvironment, path: str, start_response: StartResponse
     ) -> None:
-        self._method = environ.get("REQUEST_METHOD", "")
+        self._method = str(environ.get("REQUEST_METHOD") or "")
         super().__init__(middleware.app_type, self._method)
         self._middleware = middleware
         self._environ = environ
@@ -174,13 +178,14 @@ class Request(Exchange):
     def _watch_file(self, result: Any) -> None:
         """End the request when the server closes a file, which it must get as it is to send it by itself."""
         close = getattr(result, "close", None)
+        size = _rest_of_file(result)
 
         def watched_close() -> None:
             try:
                 if not self.ended:
                     fault = self._fault_of_server()
                     if fault is None:
-                        self._sent_file()
+                        self._sent_file(size)
                     else:
                         self._end(CLIENT_GONE if isinstance(fault, OSError) else UNHANDLED)
             finally:
@@ -190,16 +195,23 @@ class Request(Exchange):
         try:
             result.close = watched_close
         except (AttributeError, TypeError):  # a server's own type, whose instances can't be changed
-            self._sent_file()
+            self._sent_file(size)
 
-    def _sent_file(self) -> None:
-        self.response_bytes += self._content_length() or 0
+    def _sent_file(self, size: int) -> None:
+        length = self._content_length()
+        self.response_bytes += size if length is None else length
         self.completed()
 
     def _end(self, status: str, exception: BaseException | None = None) -> None:
         if self._has_no_body():
             self.response_bytes = 0
         self.end(status, self._resource or self._find_resource(), exception)
+        # The environ has the stream of the body, which has this, which has the environ; and so has what the server keeps
+        # for the request. Nothing of it is to wait for the garbage collector.
+        stream = self._environ.get("wsgi.input")
+        if isinstance(stream, CountedInput):
+            self._environ["wsgi.input"] = stream.uncounted
+        self._environ = {}
 
     def _find_resource(self) -> str:
         try:
@@ -218,7 +230,17 @@ class Request(Exchange):
             return ""
         prefix = script_name[len(self._script_name) :]
         # A mount takes its prefix from the path; a setting or a header of a proxy doesn't, and is none of the path.
-        return prefix if self._path.startswith(prefix) else ""
+        rest = as_text(self._environ.get("PATH_INFO", ""))
+        return prefix if self._path == prefix + rest else ""
+
+
+def _rest_of_file(wrapper: Any) -> int:
+    """Return how many bytes a server's file wrapper has still to send; 0 where that can't be told."""
+    file: Any = getattr(wrapper, "filelike", None) or getattr(wrapper, "file", None)
+    try:
+        return max(os.fstat(file.fileno()).st_size - int(file.tell()), 0)
+    except Exception:  # no file of the system's, or a wrapper of another kind
+        return 0
 
 
 class Body:
@@ -281,42 +303,42 @@ class CountedInput:
     """A request's body, counted as the application reads it. It has all attributes of the server's stream."""
 
     def __init__(self, stream: Any, request: Request) -> None:
-        self._stream = stream
+        self.uncounted = stream
         self._request = request
 
     def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._stream, name)
+        attribute = getattr(self.uncounted, name)
         if name not in READERS:
             return attribute
 
-        def counted(*args: Any, **named: Any) -> Any:
-            return self._count(lambda: attribute(*args, **named))
-
+        counted = partial(counted_taking, self._request, attribute)
         setattr(self, name, counted)  # found directly from now on
         return counted
 
     def __iter__(self) -> Iterator[bytes]:
-        lines = iter(self._stream)
-        while (line := self._count(lambda: next(lines, None))) is not None:
+        lines = iter(self.uncounted)
+        while (line := counted_taking(self._request, next, lines, None)) is not None:
             yield line
 
     def __next__(self) -> bytes:
-        line: bytes = self._count(lambda: next(self._stream))
+        line: bytes = counted_taking(self._request, next, self.uncounted)
         return line
 
-    def _count(self, take: Callable[[], Any]) -> Any:
-        try:
-            taken = take()
-        except OSError as fault:
-            self._request.left_by_server(fault)
-            raise
-        if isinstance(taken, int):
-            self._request.request_bytes += taken
-        elif isinstance(taken, list):
-            self._request.request_bytes += sum(map(len, taken))
-        elif taken:
-            self._request.request_bytes += len(taken)
-        return taken
+
+def counted_taking(request: Request, take: Callable[..., Any], *args: Any, **named: Any) -> Any:
+    """Take something out of an input stream, and count it."""
+    try:
+        taken = take(*args, **named)
+    except OSError as fault:
+        request.left_by_server(fault)
+        raise
+    if isinstance(taken, int):
+        request.request_bytes += taken
+    elif isinstance(taken, list):
+        request.request_bytes += sum(map(len, taken))
+    elif taken:
+        request.request_bytes += len(taken)
+    return taken
 
 
 def as_text(value: str) -> str:

@@ -1,6 +1,8 @@
 """aiohttp: the contract of clients, and what is particular to its sessions."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -158,3 +160,24 @@ def test_the_handshake_of_a_websocket_is_an_exchange(recorded: Recording) -> Non
 def test_an_app_type_that_names_nothing_is_refused() -> None:
     with pytest.raises(TypeError, match="app_type must be a string, not None"):
         tracked_trace_config(None)  # type: ignore[arg-type]
+
+
+def test_a_response_leaves_nothing_to_the_garbage_collector(recorded: Recording) -> None:
+    async def alive(url: str) -> list[Any]:
+        watched: list[Any] = []
+        async with session() as client:
+            for _ in range(3):
+                async with client.get(url) as response:
+                    await response.read()
+                watched.append(weakref.ref(response))
+            del response
+            return [one() for one in watched]
+
+    gc.collect()
+    gc.disable()
+    try:
+        with serving(answer(b"hello")) as server:
+            assert asyncio.run(alive(server.url())) == [None, None, None]
+    finally:
+        gc.enable()
+    recorded.ended(3)

@@ -257,3 +257,32 @@ def test_in_strict_mode_a_fault_raises_but_replaces_no_exception(caplog: pytest.
         drive(respond(START, END))
     with pytest.raises(ValueError, match="the application's own"):
         drive(app)
+
+
+@pytest.mark.parametrize("template", [b"/bytes", ["/list"], 5])
+def test_a_template_that_is_no_text_counts_as_unknown(recorded_metrics: RecordedMetrics, template: Any) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path_template"] = template
+        await respond(START, END)(scope, receive, send)
+
+    drive(app)
+    recorded_metrics.assert_http(resource="{unknown}", status=200)
+
+
+def test_a_log_handler_that_is_broken_replaces_no_exception(recorded_metrics: RecordedMetrics) -> None:
+    class Broken(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            raise RuntimeError("the log is broken")
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["path_template"] = 5
+        raise ValueError("the application's own")
+
+    handler = Broken()
+    logging.getLogger("llm_common").addHandler(handler)
+    try:
+        with pytest.raises(ValueError, match="the application's own"):
+            drive(app)
+    finally:
+        logging.getLogger("llm_common").removeHandler(handler)
+    recorded_metrics.assert_http(resource="{unknown}", status=500)

@@ -1,9 +1,12 @@
+import gc
 import io
 import logging
 import sys
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from wsgiref.handlers import SimpleHandler
 from wsgiref.util import FileWrapper, setup_testing_defaults
@@ -11,11 +14,13 @@ from wsgiref.validate import validator
 
 import pytest
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
+from werkzeug.wsgi import FileWrapper as WerkzeugFileWrapper
 
 from llm_common.contract import HttpExchange
 from llm_common.http_labels import UNKNOWN
 from llm_common.integrations.wsgi import MetricsMiddleware, SizedBody
 from llm_common.integrations.wsgi_routes import django_route
+from llm_common.testing.conformance.http_server import labels
 from llm_common.testing.conformance.recording import Recording, recording
 from wsgi_serving import werkzeug_server
 
@@ -479,20 +484,22 @@ def routed(environ: Any, start_response: Any) -> list[bytes]:
 
 
 @pytest.mark.parametrize(
-    ("before", "inside", "path", "expected"),
+    ("before", "inside", "path", "rest", "expected"),
     [
-        ("", "/shop", "/shop/items/1", "shop/items/{item_id}"),
-        ("/base", "/base/shop", "/shop/items/1", "shop/items/{item_id}"),
-        ("", "/from_a_proxy", "/items/1", "items/{item_id}"),
-        ("/base", "/else", "/items/1", "items/{item_id}"),
-        ("", "/товары", "/товары/items/1", "товары/items/{item_id}"),
+        ("", "/shop", "/shop/items/1", "/items/1", "shop/items/{item_id}"),
+        ("/base", "/base/shop", "/shop/items/1", "/items/1", "shop/items/{item_id}"),
+        ("", "/from_a_proxy", "/items/1", "/items/1", "items/{item_id}"),
+        ("", "/items", "/items/1", "/items/1", "items/{item_id}"),
+        ("/base", "/else", "/items/1", "/items/1", "items/{item_id}"),
+        ("", "/товары", "/товары/items/1", "/items/1", "товары/items/{item_id}"),
     ],
 )
 def test_what_is_mounted_counts_with_its_prefix(
-    recorded: Recording, before: str, inside: str, path: str, expected: str
+    recorded: Recording, before: str, inside: str, path: str, rest: str, expected: str
 ) -> None:
     def mount(environ: Any, start_response: Any) -> Any:
         environ["SCRIPT_NAME"] = inside.encode().decode("latin-1")
+        environ["PATH_INFO"] = rest.encode().decode("latin-1")
         return routed(environ, start_response)
 
     Server(tracked(mount), path=path.encode().decode("latin-1"), environ={"SCRIPT_NAME": before}).run()
@@ -534,3 +541,44 @@ def test_a_real_server_sees_no_difference_in_a_file(recorded: Recording) -> None
 )
 def test_regular_expressions_of_django_become_templates(route: str, template: str) -> None:
     assert django_route(route) == template
+
+
+def test_a_file_without_a_length_counts_by_what_is_left_of_it(recorded: Recording, tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"x" * 1000)
+    for wrapper in (FileWrapper, WerkzeugFileWrapper):
+        with path.open("rb") as file:
+            file.seek(100)
+            server = Server(tracked(answering(wrapper(file))), environ={"wsgi.file_wrapper": wrapper})
+            result: Any = server.app(server.environ, server.start_response)
+            assert isinstance(result, wrapper)
+            result.close()
+    assert [exchange.response_bytes for exchange in recorded.ended(2)] == [900, 900]
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector(recorded: Recording) -> None:
+    class Upload(io.BytesIO):
+        pass
+
+    def app(environ: Any, start_response: Any) -> list[bytes]:
+        environ["wsgi.input"].read()
+        start_response("200 OK", [])
+        return [b"done"]
+
+    gc.collect()
+    gc.disable()
+    try:
+        upload = Upload(b"x" * 1000)
+        watched = weakref.ref(upload)
+        server = Server(tracked(app), environ={"wsgi.input": upload})
+        server.run()
+        del server, upload
+        assert watched() is None
+    finally:
+        gc.enable()
+    assert recorded.one().request_bytes == 1000
+
+
+def test_a_request_without_method_and_path_is_counted(recorded: Recording) -> None:
+    Server(tracked(answering([b"x"])), environ={"REQUEST_METHOD": None, "PATH_INFO": None}).run()
+    assert labels(recorded.one())[0] == "_OTHER"

@@ -23,6 +23,7 @@ from collections.abc import (
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event, Lock, Thread
+from time import perf_counter
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -32,7 +33,7 @@ from llm_common.contract import HttpExchange, HttpSeries
 from llm_common.dispatch import override
 from llm_common.hookspecs import hookimpl
 from llm_common.http_labels import TELEGRAM
-from llm_common.testing.conformance.recording import PATIENCE, Recording, recording
+from llm_common.testing.conformance.recording import HELD, PATIENCE, Recording, recording
 
 APP_TYPE = "billing_api"
 """The ``app_type`` of most of the suite's requests."""
@@ -483,13 +484,17 @@ class HttpClientContract(ABC):
             wire.chunk(b"")
 
         server.answer = slowly
+        began = perf_counter()
         async with self.opened() as client:
             pieces = self.pieces(client, Sending(server.url("/v1/chat")))
             assert await anext(pieces) == b"first"
             assert recorded.exchanges == ()
+            await asyncio.to_thread(go_on.wait, HELD)
             go_on.set()
             assert b"".join([piece async for piece in pieces]) == b"second"
-        assert recorded.one() == HttpExchange("GET", "200", "v1/chat", APP_TYPE, 0, 11)
+        exchange = recorded.one()
+        assert exchange == HttpExchange("GET", "200", "v1/chat", APP_TYPE, 0, 11)
+        assert HELD <= exchange.seconds <= perf_counter() - began, "the duration, in seconds, until the last byte"
 
     @_case
     async def test_a_stream_that_the_caller_closes_early(self, server: Server, recorded: Recording) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from threading import Event, Thread
+from time import perf_counter
 from typing import NamedTuple
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from llm_common.contract import HttpExchange
 from llm_common.dispatch import override
 from llm_common.hookspecs import hookimpl
-from llm_common.testing.conformance.recording import PATIENCE, Recording, recording
+from llm_common.testing.conformance.recording import HELD, PATIENCE, Recording, recording
 
 HOME, TEMPLATE, MOUNTED = "/", "items/{item_id}", "mounted/sub/{name}"
 COMPRESSED = gzip.compress(b"compressed " * 1000, mtime=0)
@@ -51,6 +52,10 @@ class Stage:
     def await_handler(self) -> None:
         """Wait in a test until the handler waits."""
         assert self._reached.wait(PATIENCE), "the handler was never reached"
+
+    def hold(self) -> None:
+        """Let the handler wait for :data:`HELD` seconds more, by which durations can be told apart."""
+        self._released.wait(HELD)
 
     def release(self) -> None:
         """Let the handler go on."""
@@ -176,15 +181,19 @@ class HttpServerContract(ABC):
         self, address: tuple[str, int], recorded: Recording, stage: Stage
     ) -> None:
         """And not when it began."""
+        began = perf_counter()
         with connection(address) as client:
             client.request("GET", "/stream")
             response = client.getresponse()
             assert response.read(3) == b"one"
             stage.await_handler()
             assert recorded.exchanges == ()
+            stage.hold()
             stage.release()
             assert response.read() == b"two"
-        assert recorded.one() == HttpExchange("GET", "200", "stream", "app_api", 0, 6)
+        exchange = recorded.one()
+        assert exchange == HttpExchange("GET", "200", "stream", "app_api", 0, 6)
+        assert HELD <= exchange.seconds <= perf_counter() - began, "the duration, in seconds, until the last byte"
 
     def test_any_status_counts_as_it_is(self, address: tuple[str, int], recorded: Recording) -> None:
         """One that no framework makes by itself."""

@@ -11,6 +11,9 @@ from llm_common.dispatch import override
 PATIENCE = 20.0
 """How long, in seconds, a contract suite waits for what must come."""
 
+HELD = 0.05
+"""How long, in seconds, a server is made to wait where a duration is looked at."""
+
 
 class Recording(MemoryBackend):
     """Records as the memory backend does, and wakes up whoever waits for more."""
