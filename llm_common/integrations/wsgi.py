@@ -206,8 +206,8 @@ class Request(Exchange):
         if self._has_no_body():
             self.response_bytes = 0
         self.end(status, self._resource or self._find_resource(), exception)
-        # The environ has the stream of the body, which has this, which has the environ; and so has what the server keeps
-        # for the request. Nothing of it is to wait for the garbage collector.
+        # The environ has the stream of the body, which has this, which has the environ: nothing of it is to wait for
+        # the garbage collector.
         stream = self._environ.get("wsgi.input")
         if isinstance(stream, CountedInput):
             self._environ["wsgi.input"] = stream.uncounted
