@@ -4,7 +4,17 @@ from time import perf_counter
 
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import bind_http, http_bindings, misused
-from llm_common.http_labels import LONG, MAX_RESOURCE, METHODS, method_label, path_label, status_label, template_label
+from llm_common.http_labels import (
+    ERROR,
+    LONG,
+    MAX_RESOURCE,
+    METHODS,
+    checked_app_type,
+    method_label,
+    path_label,
+    status_label,
+    template_label,
+)
 
 
 class Exchange:
@@ -58,7 +68,7 @@ def http_tracking(
     resource: str,
     method: str,
     response_size: int,
-    status_code: int | str,
+    status_code: int | str | None,
     duration: float,
     request_size: int,
     clear_resource_path: bool = True,
@@ -69,17 +79,24 @@ def http_tracking(
     to: ``"llm"``, ``"telegram_api"``, ``"triton"``, or a service's name with ``_api``. ``resource`` is the request's
     path; what varies in it is cleaned (see :func:`~llm_common.http_labels.path_label`), unless ``clear_resource_path``
     is false because it is a route's template already. ``status_code`` is the response's, or ``"error"``, ``"timeout"``
-    or ``"cancelled"`` where there was none. ``duration`` is in seconds; ``request_size`` and ``response_size`` are the
-    bytes of the two bodies, 0 for none.
+    or ``"cancelled"`` where there was none; ``None`` and what is no status are counted as ``error``. ``duration`` is in
+    seconds; ``request_size`` and ``response_size`` are the bytes of the two bodies, 0 for none.
 
-    Numbers that are negative or not finite are no measurement: the exchange is left out and that is logged once; in
-    strict mode it raises :class:`~llm_common.errors.TrackingError`. Raises :class:`TypeError` where a label isn't a
-    string.
+    Numbers that are negative or not finite are no measurement: the exchange is left out. That, and a status that is
+    none, is logged once; in strict mode it raises :class:`~llm_common.errors.TrackingError`. Raises :class:`TypeError`
+    where a label isn't a string and :class:`ValueError` where ``app_type`` is empty.
     """
     labels: dict[str, object] = {"app_type": app_type, "resource": resource, "method": method}
     for label, value in labels.items():
         if not isinstance(value, str):
             raise TypeError(f"{label} of an HTTP exchange must be a string, not {value!r:.100}")
+    checked_app_type(app_type)
+    status = status_label(status_code)
+    if status == ERROR and status_code not in (ERROR, None):
+        misused(
+            f"http_tracking(status_code={status_code!r:.100}) is no status, and is counted as error; accepted: a code "
+            "of three digits, error, timeout or cancelled"
+        )
     numbers: dict[str, object] = {"duration": duration, "request_size": request_size, "response_size": response_size}
     for name, number in numbers.items():
         if not isinstance(number, int | float) or not 0 <= number < GREATEST:
@@ -92,6 +109,6 @@ def http_tracking(
     else:
         template = resource.split("?", 1)[0]
         cleaned = template_label(template) if len(template) <= MAX_RESOURCE else LONG
-    series = HttpSeries(method_label(method), status_label(status_code), cleaned, app_type)
+    series = HttpSeries(method_label(method), status, cleaned, app_type)
     bound = http_bindings.get(series) or bind_http(series)
     bound.finished(duration, request_size, response_size)

@@ -44,6 +44,19 @@ MAX_RESOURCE = 200
 """Paths that are longer than this after cleaning, in characters, are no resource that anyone would look for."""
 
 
+def checked_app_type(app_type: str) -> str:
+    """Return ``app_type``; raise :class:`TypeError` or :class:`ValueError` where it names nothing."""
+    expected = (
+        'name what the requests are sent to: "llm", "telegram_api", "triton", or a service\'s name with "_api"; '
+        '"app_api" is for those that are served'
+    )
+    if not isinstance(app_type, str):
+        raise TypeError(f"app_type must be a string, not {app_type!r:.100}; {expected}")
+    if not app_type:
+        raise ValueError(f"app_type is empty; {expected}")
+    return app_type
+
+
 def method_label(method: str) -> str:
     """Return a request's method in upper case, or ``_OTHER`` for one that the HTTP standards don't define."""
     if method in METHODS:

@@ -237,9 +237,11 @@ class TransportTests:
         assert calls == 2 * ["enter", "exit", "close"]
 
     def test_what_is_no_transport_is_refused(self) -> None:
-        with pytest.raises(TypeError, match=r"has no handle_request\(\).*AsyncTrackedTransport those of AsyncClient"):
+        with pytest.raises(
+            TypeError, match=r"is no object with handle_request\(\).*AsyncTrackedTransport those of AsyncClient"
+        ):
             self.tracked(self.httpx.AsyncHTTPTransport(), app_type="llm")
-        with pytest.raises(TypeError, match=r"has no handle_async_request\(\)"):
+        with pytest.raises(TypeError, match=r"is no object with handle_async_request\(\)"):
             self.async_tracked("http://test", app_type="llm")
 
     def test_an_app_type_that_names_nothing_is_refused(self) -> None:

@@ -91,6 +91,23 @@ def test_a_length_is_a_number_of_digits(text: str | None, length: int | None) ->
     assert declared_length(text) == length
 
 
+@pytest.mark.parametrize("status", ["ok", 2000, 99, True, 200.0, "Timeout", " 200"])
+def test_a_status_that_is_none_counts_as_an_error_and_is_said(
+    status: Any, recorded_metrics: RecordedMetrics, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(TrackingError, match=r"http_tracking\(status_code=.*\) is no status, and is counted as error"):
+        http_tracking(**{**CALL, "status_code": status})
+    with record_metrics(strict=False) as recorded:
+        http_tracking(**{**CALL, "status_code": status})
+    recorded.assert_http(status="error")
+    assert "is no status" in caplog.text
+
+
+def test_an_app_type_that_is_empty_raises_at_once() -> None:
+    with pytest.raises(ValueError, match="app_type is empty; name what the requests are sent to"):
+        http_tracking(**{**CALL, "app_type": ""})
+
+
 def test_an_exchange_ends_once(recorded_metrics: RecordedMetrics) -> None:
     exchange = Exchange("llm", "get")
     exchange.request_bytes += 3

@@ -11,7 +11,8 @@ from weakref import ref
 
 import aiohttp
 
-from llm_common.integrations.client_attempt import ClientAttempt, checked_app_type, size_of
+from llm_common.http_labels import checked_app_type
+from llm_common.integrations.client_attempt import ClientAttempt, size_of
 
 
 def tracked_trace_config(app_type: str) -> aiohttp.TraceConfig:

@@ -16,7 +16,15 @@ from aiohttp.typedefs import Handler, Middleware
 
 from llm_common.exposition import respond
 from llm_common.http_exchange import Exchange, declared_length
-from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, UNKNOWN, status_label, template_label
+from llm_common.http_labels import (
+    CLIENT_GONE,
+    SERVER,
+    UNHANDLED,
+    UNKNOWN,
+    checked_app_type,
+    status_label,
+    template_label,
+)
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE, excluder
 
 logger = logging.getLogger("llm_common")
@@ -66,7 +74,7 @@ web.middleware(metrics_middleware)
 
 
 def _middleware(app_type: str, exclude: str | Iterable[str]) -> Middleware:
-    excluded = excluder(exclude)
+    checked, excluded = checked_app_type(app_type), excluder(exclude)
 
     @web.middleware
     async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -76,7 +84,7 @@ def _middleware(app_type: str, exclude: str | Iterable[str]) -> Middleware:
         if excluded(request.path):
             return await handler(request)
         try:
-            exchange = Request(app_type, request, await route_resource(request))
+            exchange = Request(checked, request, await route_resource(request))
         except Exception as fault:  # a request or a writer of another kind than aiohttp's own
             log("a request can't be counted", fault)
             return await handler(request)

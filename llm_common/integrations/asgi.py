@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
 from llm_common.http_exchange import Exchange
-from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, status_label
+from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, checked_app_type, status_label
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE, excluder
 from llm_common.integrations.route_templates import TRACKED, RouteTemplates
 
@@ -32,7 +32,7 @@ class MetricsMiddleware:
 
     def __init__(self, app: ASGIApp, *, app_type: str = SERVER, exclude: str | Iterable[str] = DEFAULT_EXCLUDE) -> None:
         self.app = app
-        self.app_type = app_type
+        self.app_type = checked_app_type(app_type)
         self.templates = RouteTemplates(app)
         self._excluded = excluder(exclude)
         root_path = getattr(app, "root_path", "")

@@ -10,16 +10,6 @@ SWITCHING_PROTOCOLS = 101
 """The status of a response after which the connection no longer speaks HTTP."""
 
 
-def checked_app_type(app_type: str) -> str:
-    """Return ``app_type``; raise :class:`TypeError` or :class:`ValueError` where it names nothing."""
-    expected = 'name what the requests are sent to: "llm", "telegram_api", "triton", or a service\'s name with "_api"'
-    if not isinstance(app_type, str):
-        raise TypeError(f"app_type must be a string, not {app_type!r:.100}; {expected}")
-    if not app_type:
-        raise ValueError(f"app_type is empty; {expected}")
-    return app_type
-
-
 def size_of(part: Any) -> int:
     """Return the size of a part of a body in bytes; 0 for what is no bytes, which the library itself will refuse."""
     if isinstance(part, bytes):

@@ -19,6 +19,11 @@ def excluder(exclude: str | Iterable[str] = DEFAULT_EXCLUDE) -> Callable[[str], 
 
     Raises :class:`TypeError` where an entry isn't a string.
     """
+    given: object = exclude
+    if isinstance(given, bytes) or not isinstance(given, Iterable):
+        raise TypeError(
+            f"exclude is {exclude!r:.100}; accepted: a path such as '/metrics', or several; () excludes nothing"
+        )
     patterns = (exclude,) if isinstance(exclude, str) else tuple(exclude)
     for pattern in patterns:
         if not isinstance(pattern, str):

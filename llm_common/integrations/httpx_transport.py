@@ -4,7 +4,8 @@ from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, ClassVar, Self
 
-from llm_common.integrations.client_attempt import ClientAttempt, checked_app_type, size_of
+from llm_common.http_labels import checked_app_type
+from llm_common.integrations.client_attempt import ClientAttempt, size_of
 
 
 class RequestStream:
@@ -89,10 +90,11 @@ class TrackingTransport:
 
     def __init__(self, transport: Any, app_type: str) -> None:
         self._app_type = checked_app_type(app_type)
-        if not callable(getattr(transport, self.handler, None)):
+        if isinstance(transport, type) or not callable(getattr(transport, self.handler, None)):
             raise TypeError(
-                f"{transport!r:.100} has no {self.handler}(), so it is no transport that {type(self).__name__} can "
-                "wrap; TrackedTransport wraps transports of Client, AsyncTrackedTransport those of AsyncClient"
+                f"{transport!r:.100} is no object with {self.handler}(), so it is no transport that "
+                f"{type(self).__name__} can wrap; TrackedTransport wraps transports of Client, AsyncTrackedTransport "
+                "those of AsyncClient"
             )
         self._transport = transport
 

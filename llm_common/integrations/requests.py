@@ -17,7 +17,8 @@ from urllib3 import HTTPConnectionPool, HTTPResponse, PoolManager
 from urllib3.exceptions import HTTPError
 from urllib3.util.request import body_to_chunks
 
-from llm_common.integrations.client_attempt import ClientAttempt, checked_app_type, size_of
+from llm_common.http_labels import checked_app_type
+from llm_common.integrations.client_attempt import ClientAttempt, size_of
 
 
 class TrackedAdapter(HTTPAdapter):

@@ -10,7 +10,15 @@ from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from llm_common.http_exchange import Exchange, declared_length
-from llm_common.http_labels import CLIENT_GONE, SERVER, UNHANDLED, UNKNOWN, status_label, template_label
+from llm_common.http_labels import (
+    CLIENT_GONE,
+    SERVER,
+    UNHANDLED,
+    UNKNOWN,
+    checked_app_type,
+    status_label,
+    template_label,
+)
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE, excluder
 from llm_common.integrations.wsgi_routes import DjangoMark, django_template, flask_template
 
@@ -32,7 +40,7 @@ class MetricsMiddleware:
         self, app: WSGIApplication, *, app_type: str = SERVER, exclude: str | Iterable[str] = DEFAULT_EXCLUDE
     ) -> None:
         self.app = app
-        self.app_type = app_type
+        self.app_type = checked_app_type(app_type)
         self._excluded = excluder(exclude)
         self._logged = False
 

@@ -12,12 +12,17 @@ from llm_common.catalog import (
     HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
     METRICS,
+    OVERFLOW,
     Buckets,
     Kind,
     Metric,
 )
 from llm_common.contract import HttpSeries, Status
+from llm_common.http_labels import METHODS, OTHER_METHOD, method_label, status_label
 from llm_common.settings import clean_label
+
+HTTP = "genapp_http_"
+"""How the names of the HTTP metrics begin."""
 
 SUFFIXES = ("_count", "_sum", "_bucket")
 """What follows a histogram's name where one of its values is meant."""
@@ -32,6 +37,8 @@ def value(metric: str, labels: Mapping[str, str], records: Iterable[Record], buc
     family, suffix = _family(metric)
     _check_labels(family, suffix, labels)
     wanted = {label: clean_label(text(one, f"the label {label}")) for label, one in labels.items()}
+    if family.name.startswith(HTTP):
+        check_http_labels(wanted)
     if "status" in wanted and family is ACTION_COUNT:
         action_status(wanted["status"])
     bound = _bound(family, wanted.pop("le"), buckets) if suffix == "_bucket" else None
@@ -50,6 +57,20 @@ def text(one: object, what: str) -> str:
     if not isinstance(one, str):
         raise TypeError(f"{what} must be a string, not {one!r:.100}")
     return one
+
+
+def check_http_labels(labels: Mapping[str, str]) -> None:
+    """Raise :class:`ValueError` for a value that no HTTP series can have, so that a slip isn't taken for a zero."""
+    status, method = labels.get("status", OVERFLOW), labels.get("method", OVERFLOW)
+    if status != OVERFLOW and status_label(status) != status:
+        raise ValueError(f"{status!r} is no HTTP status; accepted: three digits, error, timeout or cancelled")
+    if method != OVERFLOW and method_label(method) != method:
+        raise ValueError(f"{method!r} is no method; accepted: {', '.join(sorted(METHODS))} or {OTHER_METHOD}")
+    if labels.get("direction", "in") not in {"in", "out"}:
+        raise ValueError(f"{labels['direction']!r} is no direction; accepted: in or out")
+    resource = labels.get("resource", "")
+    if resource != "/" and resource != resource.strip("/"):
+        raise ValueError(f"a resource has no outer slashes; write {resource.strip('/')!r} for {resource!r}")
 
 
 def action_status(status: str) -> Status:

@@ -11,7 +11,7 @@ from llm_common.catalog import Buckets
 from llm_common.contract import ActionEvent, HttpExchange, Status
 from llm_common.dispatch import override
 from llm_common.settings import clean_label
-from llm_common.testing.language import action_status, text, value
+from llm_common.testing.language import action_status, check_http_labels, text, value
 
 ANY = object()
 """Stands for "whatever it is" where ``None`` has a meaning of its own."""
@@ -89,12 +89,16 @@ class RecordedMetrics:
         """Assert that exactly ``times`` HTTP exchanges ended that have these labels; those left out match any value.
 
         ``status`` is a code, as a number or as text, or ``"error"``, ``"timeout"`` or ``"cancelled"``. Raises
-        :class:`AssertionError` that says what was recorded.
+        :class:`AssertionError` that says what was recorded, and :class:`ValueError` for what no exchange can have.
         """
         __tracebackhide__ = True
-        given = {"resource": resource, "method": method, "status": status, "app_type": app_type}
-        wanted = {label: clean_label(str(one)) for label, one in given.items() if one is not None}
-        matching = [one for one in self.exchanges if all(getattr(one, label) == text for label, text in wanted.items())]
+        code = str(status) if isinstance(status, int) else status
+        given = {"resource": resource, "method": method, "status": code, "app_type": app_type}
+        wanted = {label: clean_label(text(one, label)) for label, one in given.items() if one is not None}
+        check_http_labels(wanted)
+        matching = [
+            one for one in self.exchanges if all(getattr(one, label) == value for label, value in wanted.items())
+        ]
         if len(matching) == times:
             return
         conditions = ", ".join(f"{label}={one!r}" for label, one in wanted.items())

@@ -225,6 +225,18 @@ def test_what_is_excluded_can_be_chosen(recorded_metrics: RecordedMetrics) -> No
     recorded_metrics.assert_http(times=2)
 
 
+@pytest.mark.parametrize("exclude", [5, None, b"/x"])
+def test_what_is_excluded_must_be_some(exclude: Any) -> None:
+    with pytest.raises(TypeError, match=r"exclude is .*; accepted: a path such as '/metrics', or several"):
+        MetricsMiddleware(respond(), exclude=exclude)
+
+
+@pytest.mark.parametrize(("app_type", "kind"), [(5, TypeError), (None, TypeError), ("", ValueError)])
+def test_an_app_type_that_names_nothing_is_refused(app_type: Any, kind: type[Exception]) -> None:
+    with pytest.raises(kind, match=r"app_type .*; name what the requests are sent to"):
+        MetricsMiddleware(respond(), app_type=app_type)
+
+
 def test_what_is_excluded_must_be_paths() -> None:
     with pytest.raises(TypeError, match="exclude has 5; accepted: paths such as '/metrics'"):
         MetricsMiddleware(respond(), exclude=[5])  # type: ignore[list-item]

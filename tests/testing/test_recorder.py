@@ -1,6 +1,7 @@
 import asyncio
 import contextlib
 import threading
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -272,3 +273,27 @@ def test_a_failed_assertion_about_http_says_what_was_recorded(recorded_metrics: 
         "  llm  POST v1/chat  200  twice",
     ]
     assert recorded_metrics.report() == "  llm  POST v1/chat  200  twice"
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ({"status": "timout"}, "'timout' is no HTTP status; accepted: three digits, error, timeout or cancelled"),
+        ({"status": 2000}, "'2000' is no HTTP status"),
+        ({"method": "get"}, "'get' is no method; accepted: CONNECT, DELETE, GET"),
+        ({"resource": "/x"}, "a resource has no outer slashes; write 'x' for '/x'"),
+    ],
+)
+def test_a_value_that_no_exchange_can_have_is_an_error_and_no_zero(
+    recorded_metrics: RecordedMetrics, labels: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        recorded_metrics.assert_http(times=0, **labels)
+    if "status" not in labels or isinstance(labels["status"], str):
+        with pytest.raises(ValueError, match=message):
+            recorded_metrics.assert_metric("genapp_http_requests_total", 0, **labels)
+    with pytest.raises(ValueError, match="'inn' is no direction; accepted: in or out"):
+        recorded_metrics.assert_metric("genapp_http_request_size_bytes_sum", 0, direction="inn")
+    with pytest.raises(TypeError, match="resource must be a string, not 5"):
+        recorded_metrics.assert_http(resource=5)  # type: ignore[arg-type]
+    recorded_metrics.assert_http(method="{other}", status="{other}", resource="/", times=0)
