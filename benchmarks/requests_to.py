@@ -12,7 +12,7 @@ from llm_common import configure
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.integrations.asgi import MetricsMiddleware
 
-NUMBER = 200
+NUMBER = 50
 """How many requests :func:`serve` sends."""
 
 SCOPE = {

@@ -232,7 +232,7 @@ def http_middleware(rounds: int) -> Iterator[Row]:
         name: Case("serve(app)", {"serve": requests_to.serve, "app": app}, number=1)
         for name, app in requests_to.applications().items()
     }
-    timings = alternate(cases, max(9, rounds))
+    timings = alternate(cases, max(15, rounds), bursts=10)  # short and many, since differences are looked at
     added = {
         name: [one - plain for one, plain in zip(timing.seconds, timings["no middleware"].seconds, strict=True)]
         for name, timing in timings.items()
