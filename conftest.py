@@ -6,6 +6,8 @@ the settings of the environment that it runs in.
 """
 
 import os
+import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,10 +35,15 @@ def fresh_process() -> Iterator[None]:
                 patch.delenv(variable)
         patch.setenv("no_proxy", "127.0.0.1")
         patch.chdir(directory)
+        patch.syspath_prepend(directory)
+        modules = set(sys.modules)
         registry = CollectorRegistry()
         patch.setattr("llm_common.backends.prometheus.REGISTRY", registry)
         patch.setattr("llm_common.exposition.REGISTRY", registry)
         yield
+        for name in set(sys.modules) - modules:
+            if str(getattr(sys.modules[name], "__file__", "")).startswith(directory):
+                del sys.modules[name]  # else another page with a file of that name would get this one
 
 
 class Page(pytest.Item):
@@ -48,6 +55,8 @@ class Page(pytest.Item):
         document.namespace.update(READERS_NAMES.get(self.path.name, {}), __name__="documentation")
         with fresh_process():
             for example in document.examples():
+                if first_line := re.match(r"# (\w+\.py)\n", str(example.parsed)):
+                    Path(first_line[1]).write_text(str(example.parsed), encoding="utf-8")  # a later block may import it
                 example.evaluate()
 
     def reportinfo(self) -> tuple[Path, int, str]:

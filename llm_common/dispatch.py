@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock, get_ident
-from typing import Any
+from typing import Any, Self
 
 from llm_common.contract import HttpSeries
 from llm_common.errors import LLMCommonError
@@ -134,6 +134,9 @@ class State:
 
 
 state = State()
+
+Fields = tuple[Pipeline | None, tuple[Override, ...], Pipeline | None, Pipeline | None]
+"""What :class:`State` holds of a configuration: the base, the overrides, what is active and what was stopped."""
 
 
 def _after_fork_in_child() -> None:
@@ -333,22 +336,47 @@ def override(**changes: Any) -> Iterator[Pipeline]:
             _put_in_force(state.base, tuple(one for one in state.overrides if one is not entered))
 
 
+class Configuration:
+    """A configuration beside the one in force. ``with`` puts it in force and, at the end, what was there before.
+
+    It begins as that of a process in which nothing was configured, and may be entered again and again.
+    """
+
+    def __init__(self) -> None:
+        self._aside: Fields = None, (), None, None
+
+    def __enter__(self) -> Self:
+        self._swap()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._swap()
+
+    def _swap(self) -> None:
+        with state.changing, state.lock:
+            before = state.base, state.overrides, state.active, state.stopped
+            state.base, state.overrides, state.active, state.stopped = self._aside
+            self._aside = before
+            forget_bindings()
+
+    def close(self) -> None:
+        """Shut down what was configured, outside of the ``with`` block."""
+        with state.changing:
+            with self:
+                inside = _in_force()
+            self._aside = None, (), None, None
+            _retire(inside)
+
+
 @contextmanager
 def unconfigured() -> Iterator[None]:
     """Forget, for the length of a ``with`` block, what was configured, and restore it afterwards.
 
     For tests of configuration itself: inside, ``configure()`` or the first use start from nothing.
     """
-    with state.changing, state.lock:
-        kept = state.base, state.overrides, state.active, state.stopped
-        state.base, state.overrides, state.active, state.stopped = None, (), None, None
-        forget_bindings()
+    beside = Configuration()
     try:
-        yield
+        with beside:
+            yield
     finally:
-        with state.changing:
-            inside = _in_force()
-            with state.lock:
-                state.base, state.overrides, state.active, state.stopped = kept
-                forget_bindings()
-            _retire(inside)
+        beside.close()

@@ -11,6 +11,8 @@ import pluggy
 from llm_common.contract import ActionEventRecorder, ActionRecorder, HttpRecorder, HttpSeries, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llm_common.settings import Settings
 
 PROJECT = "llm_common"
@@ -29,23 +31,29 @@ def llm_common_create_backend(name: str, settings: "Settings") -> object | None:
 
 
 @hookspec(firstresult=True)
-def llm_common_bind_action(name: str, settings: "Settings") -> ActionRecorder | ActionEventRecorder | None:
+def llm_common_bind_action(
+    name: str, settings: "Settings", bind: "Callable[[str], ActionRecorder | ActionEventRecorder | None]"
+) -> ActionRecorder | ActionEventRecorder | None:
     """Return the recorder for the action ``name``, or ``None`` to leave the action unrecorded.
 
     Called for each pair of backend and action name when the action is first used: once, or once in each of several
     threads that do so at the same moment. Called again after the configuration changed. ``name`` is valid Unicode
-    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can filter or
-    decorate recorders.
+    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can drop,
+    rename or sample actions: it returns ``None``, or ``bind(other_name)``, which asks the same backend for another
+    action's recorder, or a recorder of its own.
     """
 
 
 @hookspec(firstresult=True)
-def llm_common_bind_http(series: HttpSeries, settings: "Settings") -> HttpRecorder | None:
+def llm_common_bind_http(
+    series: HttpSeries, settings: "Settings", bind: "Callable[[HttpSeries], HttpRecorder | None]"
+) -> HttpRecorder | None:
     """Return the recorder for the HTTP exchanges of ``series``, or ``None`` to leave them unrecorded.
 
     Called for each pair of backend and series when the series is first seen, as ``llm_common_bind_action`` is for
     actions: perhaps in several threads at once, and again after the configuration changed. The labels are valid Unicode
-    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``.
+    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. ``bind(other_series)`` asks the
+    same backend for another series' recorder, for wrappers.
     """
 
 

@@ -5,12 +5,14 @@ A backend is asked for a recorder when an action name or an HTTP series is first
 its own, so that one that raises silences nobody, while wrappers (filters, limits) still apply to every backend.
 """
 
+import difflib
 import inspect
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
@@ -218,6 +220,10 @@ def shown(value: object) -> str:
         return f"a {type(value).__name__} that can't be shown"
 
 
+MARK = f"{hookspecs.PROJECT}_impl"
+"""The attribute by which ``@hookimpl`` marks a function; it holds the options that were given."""
+
+
 class HookObject:
     """A plugin as pluggy sees it: its hook implementations, compared by identity; two equal ones are still two."""
 
@@ -231,7 +237,9 @@ class HookObject:
         for name in dir(wrapped):
             static = inspect.getattr_static(wrapped, name, None)  # evaluates no property
             function = getattr(static, "__func__", static)
-            if hasattr(static, f"{hookspecs.PROJECT}_impl") or hasattr(function, f"{hookspecs.PROJECT}_impl"):
+            options = getattr(static, MARK, None) or getattr(function, MARK, None)
+            if options is not None:
+                self._check_hook(name, options, getattr(wrapped, name))
                 setattr(self, name, getattr(wrapped, name))
                 hooks += 1
             elif name.startswith("llm_common_") and inspect.isfunction(function):
@@ -242,8 +250,32 @@ class HookObject:
                 "a backend has at least a method llm_common_bind_action(self, name), marked with @hookimpl"
             )
 
+    def _check_hook(self, name: str, options: Mapping[str, Any], implementation: Callable[..., object]) -> None:
+        """Raise :class:`PluginError`, with the fix, for a hook or an argument of a hook that doesn't exist."""
+        hook = options.get("specname") or name
+        known = {name: spec for name, spec in vars(hookspecs).items() if name.startswith(f"{hookspecs.PROJECT}_")}
+        if hook not in known:
+            if not options.get("optionalhook"):
+                raise PluginError(f"{name} of the {self.described} is misspelt: {one_of(hook, 'hook', known)}")
+            return
+        accepted = list(inspect.signature(known[hook]).parameters)
+        for argument, parameter in inspect.signature(implementation).parameters.items():
+            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+                continue  # which pluggy leaves alone
+            if argument not in accepted and parameter.default is parameter.empty:
+                raise PluginError(
+                    f"{name} of the {self.described} has a wrong argument: {one_of(argument, 'argument', accepted)}"
+                )
+
     def __repr__(self) -> str:
         return self.described
+
+
+def one_of(name: str, what: str, known: Iterable[str]) -> str:
+    """Return in words that there is no ``name``, which there are, and which may be meant."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"there is no {what} {name}; {hint}The {what}s are: {', '.join(sorted(known))}"
 
 
 class Pipeline:
@@ -268,7 +300,6 @@ class Pipeline:
         self._backends: dict[str, HookObject] = {}
         for item in settings.backends:
             self._add_backend(item)
-        self._check_hooks()
         self._binders = {hook: self._callers(hook) for hook in ("llm_common_bind_action", "llm_common_bind_http")}
         self.records = any(self._binders.values())
         """Whether any backend records anything; false where ``noop`` is the only one."""
@@ -326,13 +357,6 @@ class Pipeline:
         same = backend is provider.wrapped  # an object that creates itself
         self._backends[item] = provider if same else self._register(backend, f"backend {item!r}")
 
-    def _check_hooks(self) -> None:
-        try:
-            self.manager.check_pending()
-        except pluggy.PluginValidationError as problem:
-            known = ", ".join(sorted(name for name in vars(hookspecs) if name.startswith("llm_common_")))
-            raise PluginError(f"a hook is misspelt: {problem}. The hooks are: {known}") from None
-
     def _callers(self, hook: str) -> "dict[str, HookCaller]":
         """Return for each backend what calls ``hook`` on it and on the wrappers alone; nothing where none has it."""
         implementations = [
@@ -389,27 +413,40 @@ class Pipeline:
         ``findable`` says whether ``current_action()`` must find the action's trackers.
         """
         label = clean_label(name)
-        return BoundAction(label, self, self._recorders("llm_common_bind_action", name=label), findable)
+        return BoundAction(label, self, self._recorders("llm_common_bind_action", "name", label, clean_label), findable)
 
     def bind_http(self, series: HttpSeries) -> BoundHttp:
         """Ask each backend for its recorder of an HTTP series, as :meth:`bind_action` does for an action."""
-        labels = HttpSeries(*map(clean_label, series))
-        return BoundHttp(labels, self, self._recorders("llm_common_bind_http", series=labels))
+        labels = clean_series(series)
+        return BoundHttp(labels, self, self._recorders("llm_common_bind_http", "series", labels, clean_series))
 
-    def _recorders(self, hook: str, **arguments: Any) -> list[tuple[str, Any]]:
+    def _recorders(
+        self, hook: str, argument: str, value: object, clean: Callable[[Any], object]
+    ) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
         faults: list[Exception] | None = None
-        for backend, binder in self._binders[hook].items():
+        for backend in self._binders[hook]:
             try:
-                recorder = binder(**arguments, settings=self.settings)
+                recorder = self._ask(backend, hook, argument, value, clean)
                 # Two backends on one registry have the same recorder, which must count once.
                 if recorder is not None and not any(recorder is other for _, other in recorders):
-                    recorders.append((backend, checked_recorder(recorder, hook)))
+                    recorders.append((backend, recorder))
             except Exception as fault:
                 faults = self.report_fault(backend, hook, fault, faults)
         if faults and self.settings.strict:
             raise faults[0]
         return recorders
+
+    def _ask(self, backend: str, hook: str, argument: str, value: object, clean: Callable[[Any], object]) -> object:
+        """Return the recorder that one backend, and the wrappers around it, have for ``value``, or ``None``."""
+
+        def bind(other: object) -> object:
+            cleaned = clean(other)
+            recorder = self._ask(backend, hook, argument, cleaned, clean)
+            return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
+
+        recorder = self._binders[hook][backend](**{argument: value}, settings=self.settings, bind=bind)
+        return None if recorder is None else checked_recorder(recorder, hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
         """Return the status of an action that ``exception`` ended."""
@@ -473,7 +510,27 @@ class Pipeline:
         return [cast("HookObject", plugin).wrapped for plugin in self.manager.get_plugins()]
 
 
-def checked_recorder(recorder: object, hook: str) -> object:
+def clean_series(series: HttpSeries) -> HttpSeries:
+    """Return ``series`` with labels that are valid Unicode."""
+    return HttpSeries(*map(clean_label, series))
+
+
+class RenamedRecorder:
+    """The recorder of an action that a wrapper renamed: the events have the new name."""
+
+    __slots__ = ("_name", "_recorder", "sized")
+
+    def __init__(self, recorder: Any, name: str) -> None:
+        self._recorder = recorder
+        self._name = name
+        self.sized = recorder.sized
+
+    def ended(self, event: ActionEvent) -> object:
+        """Pass the event on under the new name."""
+        return self._recorder.ended(replace(event, name=self._name))
+
+
+def checked_recorder(recorder: object, hook: str, backend: str) -> object:
     """Return what ``hook`` returned if it is a recorder; raise :class:`PluginError` that says what is missing else."""
     if hook == "llm_common_bind_http":
         required, whole = ["finished"], "finished(seconds, request_bytes, response_bytes)"
@@ -483,6 +540,7 @@ def checked_recorder(recorder: object, hook: str) -> object:
     for method in required:
         if not callable(getattr(recorder, method, None)):
             raise PluginError(
-                f"{hook} returned {shown(recorder)}, which has no method {method}(); a recorder has {whole}"
+                f"{hook} of the backend {backend!r} returned {shown(recorder)}, which has no method {method}(); "
+                f"a recorder has {whole}"
             )
     return recorder

@@ -44,7 +44,7 @@ def value(metric: str, labels: Mapping[str, str], records: Iterable[Record], buc
     bound = _bound(family, wanted.pop("le"), buckets) if suffix == "_bucket" else None
     values = [
         amount
-        for series, amount in _measurements(family, records)
+        for series, amount in measurements(family, records)
         if all(series[label] == one for label, one in wanted.items())
     ]
     if bound is not None:
@@ -80,7 +80,7 @@ def action_status(status: str) -> Status:
     return Status(status)
 
 
-def _measurements(family: Metric, records: Iterable[Record]) -> Iterator[tuple[Mapping[str, str], float]]:
+def measurements(family: Metric, records: Iterable[Record]) -> Iterator[tuple[Mapping[str, str], float]]:
     """Yield the labels and the amount of everything that ``family`` counts, adds up or observes."""
     for record in records:
         common = {"env": record.env, "app": record.app}

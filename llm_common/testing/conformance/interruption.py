@@ -1,0 +1,55 @@
+"""Running code with an interruption at every line of it, as a signal handler or a ``__del__`` might interrupt it."""
+
+import sys
+import traceback
+from collections.abc import Callable
+from threading import Thread
+from types import CodeType, FrameType
+from typing import Any
+
+
+def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], object]) -> int:
+    """Call ``run``, and call ``interrupt`` once before each line of Python that ``run`` reaches; return how many.
+
+    What ``interrupt`` itself runs isn't interrupted.
+    """
+    seen: set[tuple[CodeType, int]] = set()
+
+    def local(frame: FrameType, event: str, argument: Any) -> Any:
+        place = (frame.f_code, frame.f_lineno)
+        if event == "line" and place not in seen:
+            seen.add(place)
+            interrupt()
+        return local
+
+    before = sys.gettrace()
+    sys.settrace(lambda frame, event, argument: local)
+    try:
+        run()
+    finally:
+        sys.settrace(before)
+    return len(seen)
+
+
+def within(seconds: float, run: Callable[[], object], what: str) -> None:
+    """Call ``run`` in a thread of its own; raise :class:`AssertionError` with its stack where it takes too long.
+
+    A thread that is stuck stays so, as no thread can be stopped from outside. What ``run`` raises is raised here.
+    """
+    raised: list[BaseException] = []
+
+    def guarded() -> None:
+        try:
+            run()
+        except BaseException as problem:
+            raised.append(problem)
+
+    thread = Thread(target=guarded, daemon=True, name=f"contract: {what}")
+    thread.start()
+    thread.join(seconds)
+    if thread.is_alive():
+        frame = sys._current_frames().get(thread.ident or 0)
+        stack = "".join(traceback.format_stack(frame)) if frame else ""
+        raise AssertionError(f"{what} takes longer than {seconds} seconds; is it a deadlock? It stands here:\n{stack}")
+    if raised:
+        raise raised[0]
