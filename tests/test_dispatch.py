@@ -5,8 +5,9 @@ import os
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,12 +19,14 @@ from llm_common import (
     configure,
     dispatch,
     hookimpl,
+    http_tracking,
     pipeline,
     plugins,
     shutdown,
 )
-from llm_common.backends.memory import EndedRecord, MemoryBackend
+from llm_common.backends.memory import EndedRecord, MemoryBackend, SizedRecord
 from llm_common.backends.prometheus import PrometheusBackend
+from llm_common.contract import HttpSeries, Status
 from llm_common.dispatch import override
 from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
 from llm_common.prometheus import render_metrics
@@ -454,6 +457,88 @@ def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
         configure(app="shop_bot", backends=["broken"])
     for word in words:
         assert word in str(caught.value)
+
+
+def test_three_lines_make_a_backend() -> None:
+    ended: list[tuple[str, Status]] = []
+
+    class Three:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            return SimpleNamespace(finished=lambda status, seconds: ended.append((name, status)), sized=print)
+
+    configure(app="shop_bot", backends=[Three()], strict=True)
+    with action_tracking("menu_handler"):
+        pass
+    assert ended == [("menu_handler", Status.OK)]
+
+
+@pytest.mark.parametrize("hook", ["llm_common_bind_acton", "llm_common_bind_action"])
+def test_the_error_of_a_wrong_hook_says_what_is_meant(hook: str) -> None:
+    def implementation(self: object, nome: str, *, more: int = 1) -> None: ...
+
+    backend = type("Wrong", (), {hook: hookimpl(implementation), "llm_common_shutdown": hookimpl(lambda self: None)})()
+    with pytest.raises(PluginError) as caught:
+        configure(app="shop_bot", backends=[backend])
+    assert f"{hook} of the backend 'Wrong'" in str(caught.value)
+    meant = "llm_common_bind_action" if hook.endswith("acton") else "name"
+    assert f"did you mean {meant}?" in str(caught.value)
+
+
+def test_a_wrapper_that_never_yields_is_an_error() -> None:
+    class NoGenerator:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str) -> None: ...
+
+    with pytest.raises(PluginError, match="has a wrong hook"):
+        configure(app="shop_bot", backends=[ListBackend()], plugins=[NoGenerator()])
+
+
+def test_a_hook_of_another_version_may_be_optional() -> None:
+    class Ahead(ListBackend):
+        @hookimpl(optionalhook=True)
+        def llm_common_of_tomorrow(self) -> None: ...
+
+        @hookimpl
+        def llm_common_configured(self, settings: object, *, more: int = 1) -> None: ...
+
+    backend = Ahead()
+    configure(app="shop_bot", backends=[backend])
+    track()
+    assert backend.calls
+
+
+def test_a_renamed_action_has_its_new_name_in_events_and_in_other_wrappers() -> None:
+    class Rename:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str, bind: Callable[[str], object]) -> Generator[None, Any, object]:
+            recorder = yield
+            if name == "dropped":
+                return None
+            return bind("new") if name == "old" else recorder
+
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[memory], plugins=[Rename()], strict=True)
+    for name in ("old", "new", "dropped"):
+        with action_tracking(name) as tracker:
+            tracker.size(1)
+    assert [event.name for event in memory.events] == ["new", "new"]
+    assert [record.name for record in memory.records if isinstance(record, SizedRecord)] == ["new", "new"]
+
+
+def test_an_http_series_can_be_bound_as_another() -> None:
+    class Merge:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_http(
+            self, series: HttpSeries, bind: Callable[[HttpSeries], object]
+        ) -> Generator[None, Any, object]:
+            recorder = yield
+            return recorder if series.app_type == "llm" else bind(series._replace(app_type="llm"))
+
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[memory], plugins=[Merge()], strict=True)
+    http_tracking("triton", "/v1/models", "GET", 0, 200, 0.01, 0)
+    assert [exchange.app_type for exchange in memory.exchanges] == ["llm"]
 
 
 def test_a_class_in_place_of_an_instance_is_an_error_with_the_fix() -> None:

@@ -176,7 +176,8 @@ def test_a_recorder_that_is_none_is_an_error_that_says_what_is_missing() -> None
     with (
         override(backends=(Backend(),), strict=True),
         pytest.raises(
-            PluginError, match=r"llm_common_bind_http returned 'no recorder', which has no method finished\(\)"
+            PluginError,
+            match=r"bind_http of the backend 'Backend' returned 'no recorder', which has no method finished\(\)",
         ),
     ):
         http_tracking(**CALL)

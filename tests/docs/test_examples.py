@@ -17,6 +17,7 @@ from llm_common.settings import Pyproject, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+TUTORIAL = ROOT / "docs" / "write-a-backend.md"
 COMMAND = "LLM_COMMON_BACKENDS="
 CONTRACT = "TestBillingTransport"
 """The suite of tests on the testing page that is inherited; most of its cases run elsewhere already."""
@@ -59,7 +60,12 @@ def commands(page: Path) -> list[str]:
 @pytest.mark.e2e
 @pytest.mark.parametrize(
     ("page", "command"),
-    [pytest.param(page, command, id=f"{page.name}-{command}") for page in PAGES for command in commands(page)],
+    [
+        pytest.param(page, command, id=f"{page.name}-{command}")
+        for page in PAGES
+        if page != TUTORIAL
+        for command in commands(page)
+    ],
 )
 def test_a_command_runs_the_application_on_the_backend_that_it_names(page: Path, command: str, tmp_path: Path) -> None:
     (source,) = (block for block in blocks(page, "python") if block.startswith("# app.py"))
@@ -113,6 +119,34 @@ def test_the_backend_that_a_page_shows_is_available_by_name(tmp_path: Path) -> N
     assert (done.stdout, done.stderr) == ("shop_bot dev menu_handler ok\n", "")
 
 
+@pytest.mark.e2e
+def test_the_plugin_that_the_tutorial_builds_is_installed_and_chosen_by_name_alone(tmp_path: Path) -> None:
+    copy_files(TUTORIAL, tmp_path)
+    (project,) = blocks(TUTORIAL, "toml")
+    (tmp_path / "pyproject.toml").write_text(project, encoding="utf-8")
+    python = [sys.executable, "-m"]
+    build = [*python, "build", "--wheel", "--no-isolation"]
+    subprocess.run(build, cwd=tmp_path, check=True, capture_output=True)
+    (wheel,) = (tmp_path / "dist").glob("tally_metrics-1.0-*.whl")
+    target, elsewhere = tmp_path / "installed", tmp_path / "elsewhere"
+    install = [*python, "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(target), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    assert {path.name for path in target.iterdir()} >= {"tally_metrics.py"}
+    elsewhere.mkdir()
+    (elsewhere / "app.py").write_text((tmp_path / "app.py").read_text(encoding="utf-8"), encoding="utf-8")
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    found = commands(TUTORIAL)
+    assert len(found) == 2
+    for command in [*found, "python app.py"]:
+        environ = {**os.environ, "PATH": path, "PYTHONPATH": str(target)}
+        done = subprocess.run(
+            command, shell=True, cwd=elsewhere, env=environ, capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        shown = 'genapp_action_count_total{name="menu_handler",env="dev",app="app",status="ok"} 1.0' in done.stdout
+        assert shown == ("tally" in command)
+
+
 def run_tests_of(page: Path, pytester: pytest.Pytester, chosen: str = "") -> pytest.RunResult:
     """Run the tests that a page shows, as its reader would: from its files, or else one below the other.
 
@@ -155,7 +189,7 @@ def test_the_contract_on_the_testing_page_runs(pytester: pytest.Pytester) -> Non
 def test_a_configuration_file_that_a_page_shows_is_accepted(page: Path) -> None:
     for block in blocks(page, "toml"):
         document = tomllib.loads(block)
-        if "tool" in document:
+        if "llm_common" in document.get("tool", {}):
             table = document["tool"]["llm_common"]
             settings = resolve({}, {}, Pyproject(page, table))
             assert all(settings.source(name) != "the default" for name in table)

@@ -22,7 +22,7 @@ from llm_common.backends.memory import MemoryBackend
 from llm_common.catalog import ACTION_DURATION_BUCKETS, HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, METRICS, OVERFLOW
 from llm_common.contract import FOLD_AT, HttpSeries, Status
 from llm_common.decorator import action_tracking_decorator
-from llm_common.dispatch import bind_http, configure, override, shutdown, unconfigured
+from llm_common.dispatch import Configuration, active, bind_http, configure, override, shutdown
 from llm_common.testing.conformance.interruption import interrupted_everywhere, within
 from llm_common.testing.conformance.programs import run_programs
 from llm_common.testing.conformance.recording import PATIENCE
@@ -77,13 +77,17 @@ class BackendContract(ABC):
     @contextmanager
     def session(self, **changes: Any) -> Iterator[Session]:
         """Configure a fresh backend, with ``changes`` to the settings, for the length of a ``with`` block."""
-        with unconfigured(), stopped_clock() as clock:
+        with Configuration(), stopped_clock() as clock:
             backend = self.create()
             try:
                 yield Session(backend, self.read, clock, **changes)
             finally:
-                shutdown()
+                self._shut_down()
                 self.close()
+
+    def _shut_down(self) -> None:
+        """Call ``llm_common_shutdown`` where it may hang, which must not hold the locks of the facade then."""
+        within(self.patience, lambda: active().shutdown(1.0), "llm_common_shutdown(timeout=1.0)")
 
     def test_nothing_is_shown_before_anything_was_recorded(self) -> None:
         """Configuring alone, and binding alone, measure nothing."""
@@ -179,15 +183,15 @@ class BackendContract(ABC):
         """``size()`` shows before the action ends, adds, and keeps to its action; none given, none shown."""
         with self.session() as session:
             with action_tracking("import_task") as tracker:
-                for amount in (1, 2.5, 0, 10**6, 2**53):
+                for amount in (1, 2.5, 0, 10**6):
                     tracker.size(amount)
                 session.clock.now += 1
-                session.expect_action("import_task", seconds=1, sizes=(1, 2.5, 0, 10**6, 2**53))
+                session.expect_action("import_task", seconds=1, sizes=(1, 2.5, 0, 10**6))
                 given, ended = session.records[:-1], session.records[-1]
                 session.records = given
                 session.check(" while the action is under way")
             session.records = [*given, ended]
-            session.act("export_task", Status.ERROR, 2, [4])
+            session.act("export_task", Status.ERROR, 2, [2**53, 4])
             session.act("idle_task")
             session.check()
 
@@ -308,7 +312,7 @@ class BackendContract(ABC):
         """A signal handler or a ``__del__`` that tracks may interrupt recording and reading anywhere."""
         with self.session() as session:
 
-            def program() -> None:
+            def program() -> None:  # pragma: no cover - another tracer is at work
                 for _ in range(FOLD_AT + 8):
                     with suppress(ArithmeticError), action_tracking("menu_handler") as tracker:
                         tracker.size(1)
@@ -318,7 +322,7 @@ class BackendContract(ABC):
                     bind_http(SERVED).finished(0.5, 10, 2_000)
                 list(self.read())
 
-            def interruption() -> None:
+            def interruption() -> None:  # pragma: no cover - another tracer is at work
                 with suppress(GeneratorExit), action_tracking("menu_handler") as tracker:
                     tracker.size(2)
                     raise GeneratorExit
@@ -430,17 +434,18 @@ class BackendContract(ABC):
             session.check()
 
     def test_after_shutdown_everything_recorded_is_shown(self) -> None:
-        """Shutting down hands over what was held back, comes to an end, and may be done twice."""
+        """Shutting down hands over what was held back, comes to an end, and may be done again."""
         with self.session() as session:
             for status in Status:
                 session.act("menu_handler", status, 0.5, [1])
             session.exchange(SERVED, 1, 2, 3)
-            within(self.patience, lambda: shutdown(1.0), "shutdown(1.0)")
+            self._shut_down()
+            shutdown(1.0)
             session.check(" after shutdown()")
             with action_tracking("late_task"):
                 pass
             bind_http(SENT).finished(1, 2, 3)
-            within(self.patience, lambda: shutdown(1.0), "the second shutdown(1.0)")
+            shutdown(1.0)
             session.check(" after shutdown() and an action that came too late")
             session.configure()
             session.act("menu_handler")

@@ -15,7 +15,7 @@ def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], ob
     """
     seen: set[tuple[CodeType, int]] = set()
 
-    def local(frame: FrameType, event: str, argument: Any) -> Any:
+    def local(frame: FrameType, event: str, argument: Any) -> Any:  # pragma: no cover - it is the tracer
         place = (frame.f_code, frame.f_lineno)
         if event == "line" and place not in seen:
             seen.add(place)
