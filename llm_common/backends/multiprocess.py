@@ -34,6 +34,23 @@ from llm_common.catalog import (
 from llm_common.contract import HttpSeries, Status
 
 
+FILE_SIZE = 1 << 20
+"""How large a file begins, in bytes: prometheus_client's own choice. It is sparse, and grows by doubling."""
+
+
+def begin_file(path: str) -> None:
+    """Put an empty file of prometheus_client's format at ``path``, unless there is one already.
+
+    It appears there whole. Made in place, as prometheus_client does it, it is empty for a moment, and a scrape by
+    another process that comes just then fails.
+    """
+    if not os.path.exists(path):
+        unfinished = f"{path}.new"  # a name that no scrape looks at
+        with open(unfinished, "wb") as file:
+            file.truncate(FILE_SIZE)
+        os.replace(unfinished, path)
+
+
 class MappedValue:
     """One line of the scrape, kept in a file. Whoever changes it holds the store's lock."""
 
@@ -253,6 +270,7 @@ class MultiprocessStore:
         kind = metric.kind.value
         if kind not in self._files:
             path = os.path.join(self._directory, f"{kind}_llm_common_{os.getpid()}.db")
+            begin_file(path)
             self._files[kind] = MmapedDict(path)  # type: ignore[no-untyped-call]
         return self._files[kind]
 

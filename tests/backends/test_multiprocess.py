@@ -84,6 +84,25 @@ def test_the_registry_shows_this_process_alone_and_no_created_twins(tmp_path: Pa
     assert "_created" not in out
 
 
+def test_a_scrape_at_any_moment_of_a_workers_start_can_read_its_files(tmp_path: Path) -> None:
+    code = (
+        "from prometheus_client import CollectorRegistry, generate_latest\n"
+        "from prometheus_client.multiprocess import MultiProcessCollector\n"
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "from llm_common.testing.conformance.interruption import interrupted_everywhere\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "def first():\n"
+        "    with action_tracking('menu_handler'): pass\n"
+        "def scrape():\n"
+        "    registry = CollectorRegistry()\n"
+        "    MultiProcessCollector(registry)\n"
+        "    generate_latest(registry)\n"
+        "print(interrupted_everywhere(first, scrape))\n"
+    )
+    assert int(run(code, directory=tmp_path).stdout) > 50
+    assert {path.suffix for path in tmp_path.iterdir()} == {".db"}
+
+
 def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: Path) -> None:
     code = (
         "import sys\n"

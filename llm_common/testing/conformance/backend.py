@@ -253,6 +253,8 @@ class BackendContract(ABC):
                     threads[0].join(0.02)
             finally:
                 sys.setswitchinterval(before)
+                for thread in threads:  # none goes on in the next test, also where reading raised
+                    thread.join(self.patience)
             for earlier, later in pairwise(seen):
                 fell = [series for series, value in earlier.items() if later.get(series, 0.0) < value]
                 assert not fell, f"went down or away between two scrapes: {fell[:3]}"
