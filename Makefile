@@ -6,6 +6,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 WORKERS ?= auto
 SOURCES := $(shell find llm_common -type f -not -name '*.pyc') pyproject.toml README.md
+PLUGINS := $(wildcard plugins/*/)
+PLUGIN_SOURCES := $(shell find $(PLUGINS) -type f -not -path '*/tests/*' -not -name '*.pyc')
 
 .DEFAULT_GOAL := help
 
@@ -69,9 +71,12 @@ $(VENV)/.dev: $(VENV)/.created requirements/dev.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement requirements/dev.txt
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.dev $(SOURCES)
+$(VENV)/.installed: $(VENV)/.dev $(SOURCES) $(PLUGIN_SOURCES)
 	rm -rf $(VENV)/dist
-	$(BIN)/python -m build --wheel --no-isolation --outdir $(VENV)/dist . > $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }
+	@set -e; for folder in . $(PLUGINS); do \
+		echo "building the wheel of $$folder"; \
+		$(BIN)/python -m build --wheel --no-isolation --outdir $(VENV)/dist $$folder > $(VENV)/build.log || { cat $(VENV)/build.log; exit 1; }; \
+	done
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from opentelemetry.util._once import Once
 from prometheus_client import CollectorRegistry
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 from llm_common.dispatch import unconfigured
 
-documentation = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md"])
+documentation = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "plugins/*/README.md"])
 
 READERS_NAMES = {"monitoring.ru.md": {"process_data": lambda: ["a row", "a row", "a row"], "result": "an answer"}}
 """For each page, the names that its examples take from the reader's own application."""
@@ -40,6 +41,9 @@ def fresh_process() -> Iterator[None]:
         registry = CollectorRegistry()
         patch.setattr("llm_common.backends.prometheus.REGISTRY", registry)
         patch.setattr("llm_common.exposition.REGISTRY", registry)
+        patch.setattr("aioprometheus.collectors.REGISTRY.collectors", {})
+        patch.setattr("opentelemetry.metrics._internal._METER_PROVIDER", None)
+        patch.setattr("opentelemetry.metrics._internal._METER_PROVIDER_SET_ONCE", Once())
         yield
         for name in set(sys.modules) - modules:
             if str(getattr(sys.modules[name], "__file__", "")).startswith(directory):

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from aioprometheus.collectors import Histogram as AioHistogram
 from aioprometheus.collectors import Registry as AioRegistry
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from benchmarks.measure import Case
@@ -19,6 +21,8 @@ from llm_common import action_tracking, action_tracking_decorator, configure
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_DURATION_BUCKETS
+from llm_common_aioprometheus import AioprometheusBackend
+from llm_common_opentelemetry import OpenTelemetryBackend
 
 LABELS = {"name": "menu_handler", "env": "dev", "app": "bench"}
 
@@ -133,21 +137,44 @@ def facade(prefix: str, configured: Callable[[], object]) -> dict[str, Case]:
 def backends() -> dict[str, Callable[[], object]]:
     """Return, by name, what configures the facade for each backend."""
     prometheus, memory = PrometheusBackend(CollectorRegistry()), MemoryBackend(limit=1000)
-
-    def configured(*backends: object) -> Callable[[], None]:
-        def prepare() -> None:
-            configure(app="bench", backends=backends)
-            with action_tracking("menu_handler"):  # bound here, since it happens once in an application's life
-                pass
-
-        return prepare
-
     return {
         "prometheus": configured(prometheus),
         "memory": configured(memory),
         "noop": configured("noop"),
         "prometheus and memory": configured(prometheus, memory),
     }
+
+
+def configured(*backends: object, plugins: tuple[str, ...] = ()) -> Callable[[], None]:
+    """Return what configures the facade so, and binds the action: that happens once in an application's life."""
+
+    def prepare() -> None:
+        configure(app="bench", backends=backends, plugins=plugins)
+        with action_tracking("menu_handler"):
+            pass
+
+    return prepare
+
+
+def with_exemplars() -> Callable[[], None]:
+    """Return what configures the Prometheus backend with exemplars of OpenTelemetry's spans."""
+    return configured(PrometheusBackend(CollectorRegistry()), plugins=("opentelemetry",))
+
+
+def separate_backends() -> dict[str, Callable[[], object]]:
+    """Return, by name, what configures the facade for the backends that are distributions of their own."""
+    provider = MeterProvider(metric_readers=[InMemoryMetricReader()])
+    return {
+        "aioprometheus": configured(AioprometheusBackend(AioRegistry())),
+        "opentelemetry": configured(OpenTelemetryBackend(provider)),
+        "with exemplars, no span active": with_exemplars(),
+    }
+
+
+def in_span(case: Case) -> Case:
+    """Return ``case`` with each burst in one sampled span."""
+    tracer = TracerProvider().get_tracer("bench")
+    return replace(case, around=lambda: tracer.start_as_current_span("burst"))
 
 
 def in_threads(threads: int, function: Callable[[int], None], number: int) -> float:

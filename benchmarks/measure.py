@@ -5,6 +5,7 @@ while slows down both sides. The median over the rounds is the figure.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from statistics import median
 from time import perf_counter
@@ -20,6 +21,8 @@ class Case:
     prepare: Callable[[], object] = lambda: None
     number: int = 2000
     """How often a burst runs the statement."""
+    around: Callable[[], AbstractContextManager[object]] = nullcontext
+    """In what each burst runs."""
 
     def compiled(self) -> Callable[[], None]:
         """Return a function that runs the statement :attr:`number` times."""
@@ -57,9 +60,11 @@ def alternate(cases: Mapping[str, Case], rounds: int, bursts: int = 3) -> dict[s
             for name, case in cases.items():
                 case.prepare()
                 function = functions[name]
-                started = perf_counter()
-                function()
-                fastest[name] = min(fastest[name], (perf_counter() - started) / case.number)
+                with case.around():
+                    started = perf_counter()
+                    function()
+                    seconds_taken = perf_counter() - started
+                fastest[name] = min(fastest[name], seconds_taken / case.number)
         for name, best in fastest.items():
             seconds[name].append(best)
     return {name: Timing(tuple(values)) for name, values in seconds.items()}

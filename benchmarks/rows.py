@@ -19,7 +19,16 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import requests_to
-from benchmarks.contenders import Metrics, backends, facade, hand_written, in_threads
+from benchmarks.contenders import (
+    Metrics,
+    backends,
+    facade,
+    hand_written,
+    in_span,
+    in_threads,
+    separate_backends,
+    with_exemplars,
+)
 from benchmarks.measure import Case, Timing, alternate
 from llm_common import action_tracking, configure, dispatch
 from llm_common.backends.prometheus import PrometheusBackend
@@ -86,6 +95,22 @@ def hot_path(rounds: int) -> Iterator[Row]:
     yield against(timings, "prometheus: context manager", FLOOR, 1.6)
     yield against(timings, "noop: context manager", FLOOR, 1.25)
     yield from findable(rounds)
+    yield from separate(rounds)
+
+
+def separate(rounds: int) -> Iterator[Row]:
+    """Yield what the backends of their own distributions cost beside their libraries, and what exemplars cost."""
+    cases = hand_written()
+    for name, configured in separate_backends().items():
+        forms = facade(f"{name}: ", configured)
+        cases[f"{name}: context manager"] = forms[f"{name}: context manager"]
+    name = "with exemplars, in a sampled span: context manager"
+    cases[name] = in_span(facade("with exemplars, in a sampled span: ", with_exemplars())[name])
+    timings = alternate(cases, rounds)
+    yield against(timings, "aioprometheus: context manager", "aioprometheus")
+    yield against(timings, "opentelemetry: context manager", "OpenTelemetry SDK")
+    yield against(timings, "with exemplars, no span active: context manager", HAND)
+    yield against(timings, name, HAND)
 
 
 def findable(rounds: int) -> Iterator[Row]:

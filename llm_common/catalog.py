@@ -43,6 +43,11 @@ class Buckets(NamedTuple):
     http_size: tuple[float, ...] = HTTP_SIZE_BUCKETS
     """In bytes."""
 
+    def change(self, after: "Buckets") -> str:
+        """Return in words which bounds can't become those of ``after``, which are others; the start of an error."""
+        name = next(name for name in self._fields if getattr(self, name) != getattr(after, name))
+        return f"{name}_buckets can't change from {getattr(self, name)} to {getattr(after, name)}"
+
 
 class Kind(StrEnum):
     """The type of a metric, in the words of the exposition formats."""

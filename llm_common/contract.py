@@ -5,6 +5,7 @@ but the recorder. A recorder therefore holds everything that can be resolved in 
 the lock.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -88,6 +89,13 @@ class HttpSeries(NamedTuple):
     """The route's template, or the path without what varies."""
     app_type: str
     """``app_api`` for requests that are served; for those that are sent, what they are sent to."""
+
+
+ExemplarSource = Callable[[], Mapping[str, str] | None]
+"""What tells the labels of an exemplar for the measurement that was made just now, such as ``trace_id``, or ``None``.
+
+Called by backends that show exemplars, whenever they record, in the thread and context that recorded.
+"""
 
 
 class HttpRecorder(Protocol):

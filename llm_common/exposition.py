@@ -1,6 +1,7 @@
 """Serving the scrape: one rendering behind an ASGI app, a WSGI app and a small server.
 
-Only the Prometheus backend is behind it. Everything else in its registry is shown too, as prometheus_client would.
+Behind it is the Prometheus backend, with everything else in its registry as prometheus_client would show it. Without
+one, a backend is shown that has a method ``collect()``, as prometheus_client's collectors do.
 """
 
 import asyncio
@@ -15,7 +16,7 @@ from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from threading import Thread
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 from urllib.parse import parse_qs
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -23,6 +24,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 from llm_common.backends.prometheus import PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
@@ -48,17 +50,38 @@ IDLE_TIMEOUT = 30.0
 """How long, in seconds, the metrics server waits for a client that is silent."""
 
 
-def metrics_registry() -> CollectorRegistry:
-    """Return the registry of the Prometheus backend in force, or the global one where there is none.
+def metrics_registry() -> "CollectorRegistry | Joined":
+    """Return what a scrape shows: the registry of the Prometheus backend in force, or the global one without it.
 
-    With several processes it is a fresh one that sums over the files of all.
+    The global one comes with the families of the first backend that has a method ``collect()``. With several processes
+    it is a fresh registry that sums over the files of all.
     """
     if multiprocess():
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry
     backends = backends_to_show()
-    return next((one.registry for one in backends if isinstance(one, PrometheusBackend)), REGISTRY)
+    for one in backends:
+        if isinstance(one, PrometheusBackend):
+            return one.registry
+    for one in backends:
+        if callable(getattr(one, "collect", None)):
+            return Joined(cast("Collector", one))
+    return REGISTRY
+
+
+class Joined:
+    """The global registry, with the families of a backend that has none of its own."""
+
+    def __init__(self, backend: Collector) -> None:
+        self._backend = backend
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families; those that both have are the backend's."""
+        families = list(self._backend.collect())
+        names = {family.name for family in families}
+        yield from (family for family in REGISTRY.collect() if family.name not in names)
+        yield from families
 
 
 def render_metrics(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from llm_common.contract import ActionEventRecorder, ActionRecorder, HttpRecorder, HttpSeries, Status
+from llm_common.contract import ActionEventRecorder, ActionRecorder, ExemplarSource, HttpRecorder, HttpSeries, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,7 +32,10 @@ def llm_common_create_backend(name: str, settings: "Settings") -> object | None:
 
 @hookspec(firstresult=True)
 def llm_common_bind_action(
-    name: str, settings: "Settings", bind: "Callable[[str], ActionRecorder | ActionEventRecorder | None]"
+    name: str,
+    settings: "Settings",
+    bind: "Callable[[str], ActionRecorder | ActionEventRecorder | None]",
+    exemplar: ExemplarSource | None,
 ) -> ActionRecorder | ActionEventRecorder | None:
     """Return the recorder for the action ``name``, or ``None`` to leave the action unrecorded.
 
@@ -40,20 +43,33 @@ def llm_common_bind_action(
     threads that do so at the same moment. Called again after the configuration changed. ``name`` is valid Unicode
     without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can drop,
     rename or sample actions: it returns ``None``, or ``bind(other_name)``, which asks the same backend for another
-    action's recorder, or a recorder of its own.
+    action's recorder, or a recorder of its own. ``exemplar`` is the source of exemplars, for backends that show them;
+    ``None`` where there is none, so that a backend which looks at it here has nothing to ask for while it records.
     """
 
 
 @hookspec(firstresult=True)
 def llm_common_bind_http(
-    series: HttpSeries, settings: "Settings", bind: "Callable[[HttpSeries], HttpRecorder | None]"
+    series: HttpSeries,
+    settings: "Settings",
+    bind: "Callable[[HttpSeries], HttpRecorder | None]",
+    exemplar: ExemplarSource | None,
 ) -> HttpRecorder | None:
     """Return the recorder for the HTTP exchanges of ``series``, or ``None`` to leave them unrecorded.
 
     Called for each pair of backend and series when the series is first seen, as ``llm_common_bind_action`` is for
     actions: perhaps in several threads at once, and again after the configuration changed. The labels are valid Unicode
     without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. ``bind(other_series)`` asks the
-    same backend for another series' recorder, for wrappers.
+    same backend for another series' recorder, for wrappers. ``exemplar`` is the source of exemplars, or ``None``.
+    """
+
+
+@hookspec(firstresult=True)
+def llm_common_exemplar_source(settings: "Settings") -> ExemplarSource | None:
+    """Return what tells the labels of an exemplar, such as the trace that is active, or ``None``.
+
+    Called once for each configuration, before anything is bound; what it returns is then called whenever a backend that
+    shows exemplars records. It may raise: the fault is logged, and the measurement counts without an exemplar.
     """
 
 

@@ -11,7 +11,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from itertools import count
 from threading import RLock
@@ -21,8 +21,9 @@ import pluggy
 
 from llm_common import hookspecs, plugins
 from llm_common.catalog import ACTION_COUNT, HTTP_REQUESTS, MAX_ACTION_NAMES, MAX_HTTP_SERIES, OVERFLOW
-from llm_common.contract import ActionEvent, HttpSeries, Status
+from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.exemplar_labels import exemplar_labels
 from llm_common.settings import Settings, clean_label
 from llm_common.tracker import (
     ActionTracker,
@@ -307,12 +308,32 @@ class Pipeline:
             settings.max_series or MAX_ACTION_NAMES, before._actions if before else None
         )
         self._http: SeriesLimit = SeriesLimit(settings.max_series or MAX_HTTP_SERIES, before._http if before else None)
-        try:
+        with errors_named("llm_common_configured"):
             self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
-        except LLMCommonError:
-            raise
-        except Exception as problem:
-            raise PluginError(f"llm_common_configured raised {type(problem).__name__}: {problem}") from problem
+        self._exemplar = self._exemplar_source()
+        """What tells the labels of an exemplar, guarded; ``None`` where nothing does."""
+
+    def _exemplar_source(self) -> ExemplarSource | None:
+        hook = "llm_common_exemplar_source"
+        with errors_named(hook):
+            source = self.manager.hook.llm_common_exemplar_source(settings=self.settings)
+        if source is None:
+            return None
+        if not callable(source):
+            raise PluginError(f"{hook} returned {shown(source)}, which can't be called; a source is a function")
+
+        def guarded() -> Mapping[str, str] | None:
+            try:
+                labels = source()
+                return None if labels is None else exemplar_labels(labels)
+            except Exception as fault:
+                without = "the measurement counts without an exemplar"
+                self.report_fault("a plugin", f"the source that {hook} returned", fault, effect=without)
+                if self.settings.strict:
+                    raise
+                return None
+
+        return guarded
 
     @property
     def backends(self) -> Mapping[str, object]:
@@ -445,7 +466,9 @@ class Pipeline:
             recorder = self._ask(backend, hook, argument, cleaned, clean)
             return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
 
-        recorder = self._binders[hook][backend](**{argument: value}, settings=self.settings, bind=bind)
+        recorder = self._binders[hook][backend](
+            **{argument: value}, settings=self.settings, bind=bind, exemplar=self._exemplar
+        )
         return None if recorder is None else checked_recorder(recorder, hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
@@ -467,11 +490,16 @@ class Pipeline:
         self.log_once(key, problem)
 
     def report_fault(
-        self, backend: str, operation: str, fault: Exception, faults: list[Exception] | None = None
+        self,
+        backend: str,
+        operation: str,
+        fault: Exception,
+        faults: list[Exception] | None = None,
+        effect: str = "these measurements of this backend are lost",
     ) -> list[Exception]:
         """Log that ``operation`` of ``backend`` raised ``fault``: a warning with traceback once, then at debug level.
 
-        Returns ``faults`` with this one added, for strict mode.
+        ``effect`` says what follows from it. Returns ``faults`` with this one added, for strict mode.
         """
         try:
             words = f"{type(fault).__name__}: {fault}"
@@ -479,8 +507,7 @@ class Pipeline:
             words = f"{type(fault).__name__}, which can't be shown"
         self.log_once(
             (backend, operation),
-            f"{backend}: {operation} raised {words}; "
-            "the application is not affected, these measurements of this backend are lost",
+            f"{backend}: {operation} raised {words}; the application is not affected, {effect}",
             fault,
         )
         return [*(faults or ()), fault]
@@ -508,6 +535,17 @@ class Pipeline:
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""
         return [cast("HookObject", plugin).wrapped for plugin in self.manager.get_plugins()]
+
+
+@contextmanager
+def errors_named(hook: str) -> Iterator[None]:
+    """Turn whatever a call of ``hook`` raises into a :class:`PluginError` that names it."""
+    try:
+        yield
+    except LLMCommonError:
+        raise
+    except Exception as problem:
+        raise PluginError(f"{hook} raised {type(problem).__name__}: {problem}") from problem
 
 
 def clean_series(series: HttpSeries) -> HttpSeries:

@@ -24,7 +24,7 @@ BUILT_IN: Mapping[str, str] = MappingProxyType(
 SEPARATE: Mapping[str, str] = MappingProxyType(
     {"aioprometheus": "llm-common-aioprometheus", "opentelemetry": "llm-common-opentelemetry"}
 )
-"""Backends that are known to exist, with the distribution to install."""
+"""Backends and plugins that are known to exist, with the distribution to install."""
 
 
 def load(name: str, role: str, source: str) -> object:
@@ -60,10 +60,10 @@ def _unknown(name: str, role: str, source: str, installed: list[str]) -> str:
     if close:
         parts.append(f"Did you mean {close[0]!r}?")
     parts.append(f"Available: {', '.join(available) or 'none'}.")
+    if name in SEPARATE:
+        parts.append(f"Install it with: pip install {SEPARATE[name]}.")
     if role == "backend":
-        if name in SEPARATE:
-            parts.append(f"Install it with: pip install {SEPARATE[name]}.")
-        else:
+        if name not in SEPARATE:
             others = [f"{other} (pip install {SEPARATE[other]})" for other in SEPARATE if other not in installed]
             parts += [f"Can be installed: {', '.join(others)}."] if others else []
         parts.append("noop switches metrics off.")

@@ -256,6 +256,13 @@ def test_when_configure_raises_what_was_in_force_stays() -> None:
     assert len(backend.calls) == 2
 
 
+@pytest.fixture
+def nothing_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no distribution bring a backend or plugin."""
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: ())
+
+
+@pytest.mark.usefixtures("nothing_installed")
 def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_COMMON_BACKENDS", "promethues")
     with pytest.raises(UnknownBackendError) as caught:
@@ -268,9 +275,12 @@ def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest
     assert "noop switches metrics off" in message
 
 
-def test_a_backend_that_is_not_installed_says_how_to_install_it() -> None:
+@pytest.mark.usefixtures("nothing_installed")
+def test_a_backend_or_plugin_that_is_not_installed_says_how_to_install_it() -> None:
     with pytest.raises(UnknownBackendError, match=r"Install it with: pip install llm-common-opentelemetry\."):
         configure(app="shop_bot", backends=["opentelemetry"])
+    with pytest.raises(UnknownBackendError, match=r"Install it with: pip install llm-common-opentelemetry\."):
+        configure(app="shop_bot", backends=["noop"], plugins=["opentelemetry"])
 
 
 def test_an_unknown_plugin_is_an_error_too() -> None:

@@ -6,8 +6,11 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
+from llm_common.backends import exemplars
 from llm_common.backends.batching import Folder, HistogramLines, counted, histogram_samples, total
+from llm_common.backends.exemplars import Exemplars
 from llm_common.backends.rendering import (
+    Format,
     PreparedFamily,
     counter_template,
     go_number,
@@ -51,7 +54,18 @@ class ActionTemplates:
 class ActionSeries:
     """The recorder of one action: all series that share its ``name``, ``env`` and ``app``."""
 
-    __slots__ = ("_cancelled", "_folder", "_sizes", "bounds", "error", "labels", "ok", "templates", "totals")
+    __slots__ = (
+        "_cancelled",
+        "_folder",
+        "_sizes",
+        "bounds",
+        "error",
+        "exemplars",
+        "labels",
+        "ok",
+        "templates",
+        "totals",
+    )
 
     def __init__(
         self, folder: Folder, labels: tuple[str, str, str], bounds: tuple[float, ...], templates: ActionTemplates
@@ -62,6 +76,8 @@ class ActionSeries:
         self.bounds = bounds
         """The upper bounds of the duration's buckets, in seconds."""
         self.templates = templates
+        self.exemplars: Exemplars | None = None
+        """``None`` until a configuration has a source of them."""
         self.ok: list[float] = []
         self.error: list[float] = []
         self._cancelled: list[float] = []
@@ -131,23 +147,29 @@ def snapshot(every: list[ActionSeries]) -> Snapshot:
 
 def families(every: Snapshot) -> Iterator[Family]:
     """Yield the actions' families, to be written when somebody asks for their text or their samples."""
-    yield PreparedFamily(ACTION_COUNT, lambda: _count_text(every), lambda: _count_samples(every))
-    yield PreparedFamily(ACTION_DURATION, lambda: _duration_text(every), lambda: _duration_samples(every))
-    yield PreparedFamily(ACTION_SIZE, lambda: _size_text(every), lambda: _size_samples(every))
+    yield PreparedFamily(ACTION_COUNT, lambda form: _count_text(every, form), lambda: _count_samples(every))
+    yield PreparedFamily(ACTION_DURATION, lambda form: _duration_text(every, form), lambda: _duration_samples(every))
+    yield PreparedFamily(ACTION_SIZE, lambda _: _size_text(every), lambda: _size_samples(every))
 
 
-def _count_text(every: Snapshot) -> Iterator[str]:
+def _count_text(every: Snapshot, form: Format) -> Iterator[str]:
     for series, totals in every:
         name = quoted(series.labels[0])
-        for template, ended in zip(series.templates.counts, totals[:3], strict=True):
+        for status, template, ended in zip(Status, series.templates.counts, totals[:3], strict=True):
             if ended:
-                yield name.join(template) % go_number(ended)
+                line = name.join(template) % go_number(ended)
+                if series.exemplars and form == "openmetrics":
+                    line = exemplars.with_count_exemplar(line, status.value, series.exemplars)
+                yield line
 
 
-def _duration_text(every: Snapshot) -> Iterator[str]:
+def _duration_text(every: Snapshot, form: Format) -> Iterator[str]:
     for series, totals in every:
         if any(totals[:3]):
-            yield series.templates.duration.filled(quoted(series.labels[0]), totals.buckets, totals.seconds)
+            lines = series.templates.duration.filled(quoted(series.labels[0]), totals.buckets, totals.seconds)
+            if series.exemplars and form == "openmetrics":
+                lines = exemplars.with_bucket_exemplars(lines, series.exemplars)
+            yield lines
 
 
 def _size_text(every: Snapshot) -> Iterator[str]:
@@ -158,7 +180,11 @@ def _size_text(every: Snapshot) -> Iterator[str]:
 
 def _count_samples(every: Snapshot) -> list[Sample]:
     return [
-        Sample(ACTION_COUNT.name, {**series.shown_labels, "status": status.value}, ended)
+        exemplars.count_sample(
+            Sample(ACTION_COUNT.name, {**series.shown_labels, "status": status.value}, ended),
+            status.value,
+            series.exemplars,
+        )
         for series, totals in every
         for status, ended in zip(Status, totals[:3], strict=True)
         if ended
@@ -170,8 +196,9 @@ def _duration_samples(every: Snapshot) -> list[Sample]:
         sample
         for series, totals in every
         if any(totals[:3])
-        for sample in histogram_samples(
-            ACTION_DURATION, series.shown_labels, series.bounds, totals.buckets, totals.seconds
+        for sample in exemplars.bucket_samples(
+            histogram_samples(ACTION_DURATION, series.shown_labels, series.bounds, totals.buckets, totals.seconds),
+            series.exemplars,
         )
     ]
 

@@ -7,12 +7,14 @@ same moment does one wait, for the microseconds of one fold.) That also makes it
 a ``__del__`` that interrupts a fold.
 """
 
+import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from math import fsum, inf
 from threading import RLock
 from typing import Protocol
+from weakref import WeakSet
 
 from prometheus_client.samples import Sample
 
@@ -33,6 +35,7 @@ class Folder:
     def __init__(self) -> None:
         self._lock = RLock()
         self._folding = False
+        _every.add(self)
 
     def offer(self, batch: Batch) -> None:
         """Fold ``batch``, unless a fold or a scrape is under way: then a later one will."""
@@ -54,6 +57,18 @@ class Folder:
         """Forget, in a child process, a lock whose owner was left behind in the parent."""
         self._lock = RLock()
         self._folding = False
+
+
+_every: WeakSet[Folder] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for folder in list(_every):
+        folder.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def total(numbers: Iterable[float]) -> float:

@@ -7,8 +7,11 @@ from typing import NamedTuple
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
+from llm_common.backends import exemplars
 from llm_common.backends.batching import Folder, HistogramLines, counted, histogram_samples, total
+from llm_common.backends.exemplars import Exemplars
 from llm_common.backends.rendering import (
+    Format,
     PreparedFamily,
     counter_template,
     go_number,
@@ -74,7 +77,7 @@ def other_labels(method: str, resource: str, status: str) -> str:
 class HttpBatch:
     """The recorder of one HTTP series."""
 
-    __slots__ = ("_env_app", "_folder", "_samples", "buckets", "series", "templates", "totals")
+    __slots__ = ("_env_app", "_folder", "_samples", "buckets", "exemplars", "series", "templates", "totals")
 
     def __init__(
         self, folder: Folder, series: HttpSeries, env: str, app: str, buckets: Buckets, templates: HttpTemplates
@@ -84,6 +87,8 @@ class HttpBatch:
         self.series = series
         self.buckets = buckets
         self.templates = templates
+        self.exemplars: Exemplars | None = None
+        """``None`` until a configuration has a source of them."""
         self._samples: list[float] = []
         """Seconds, bytes of the request and bytes of the response, by turns: three entries for each exchange."""
         durations, sizes = (0,) * (len(buckets.http_duration) + 1), (0,) * (len(buckets.http_size) + 1)
@@ -118,6 +123,16 @@ class HttpBatch:
         del samples[:taken]
 
     @property
+    def duration_bounds(self) -> tuple[float, ...]:
+        """The upper bounds of the duration's buckets, in seconds."""
+        return self.buckets.http_duration
+
+    @property
+    def status(self) -> str:
+        """The status of all its exchanges."""
+        return self.series.status
+
+    @property
     def shown_labels(self) -> dict[str, str]:
         """The labels of the series; sizes have the direction besides."""
         env, app = self._env_app
@@ -134,9 +149,11 @@ def snapshot(every: list[HttpBatch]) -> HttpSnapshot:
 
 def families(every: HttpSnapshot) -> Iterator[Family]:
     """Yield the HTTP families, to be written when somebody asks for their text or their samples."""
-    yield PreparedFamily(HTTP_REQUESTS, lambda: _requests_text(every), lambda: _requests_samples(every))
-    yield PreparedFamily(HTTP_REQUEST_DURATION, lambda: _duration_text(every), lambda: _duration_samples(every))
-    yield PreparedFamily(HTTP_REQUEST_SIZE, lambda: _size_text(every), lambda: _size_samples(every))
+    yield PreparedFamily(HTTP_REQUESTS, lambda form: _requests_text(every, form), lambda: _requests_samples(every))
+    yield PreparedFamily(
+        HTTP_REQUEST_DURATION, lambda form: _duration_text(every, form), lambda: _duration_samples(every)
+    )
+    yield PreparedFamily(HTTP_REQUEST_SIZE, lambda _: _size_text(every), lambda: _size_samples(every))
 
 
 def _others(batch: HttpBatch) -> str:
@@ -148,14 +165,20 @@ def _sizes(totals: HttpTotals) -> tuple[tuple[tuple[int, ...], float], ...]:
     return (totals.request_sizes, totals.request_bytes), (totals.response_sizes, totals.response_bytes)
 
 
-def _requests_text(every: HttpSnapshot) -> Iterator[str]:
+def _requests_text(every: HttpSnapshot, form: Format) -> Iterator[str]:
     for batch, totals in every:
-        yield _others(batch).join(batch.templates.requests) % go_number(totals.exchanges)
+        line = _others(batch).join(batch.templates.requests) % go_number(totals.exchanges)
+        if batch.exemplars and form == "openmetrics":
+            line = exemplars.with_count_exemplar(line, batch.status, batch.exemplars)
+        yield line
 
 
-def _duration_text(every: HttpSnapshot) -> Iterator[str]:
+def _duration_text(every: HttpSnapshot, form: Format) -> Iterator[str]:
     for batch, totals in every:
-        yield batch.templates.duration.filled(_others(batch), totals.durations, totals.seconds)
+        lines = batch.templates.duration.filled(_others(batch), totals.durations, totals.seconds)
+        if batch.exemplars and form == "openmetrics":
+            lines = exemplars.with_bucket_exemplars(lines, batch.exemplars)
+        yield lines
 
 
 def _size_text(every: HttpSnapshot) -> Iterator[str]:
@@ -166,15 +189,23 @@ def _size_text(every: HttpSnapshot) -> Iterator[str]:
 
 
 def _requests_samples(every: HttpSnapshot) -> list[Sample]:
-    return [Sample(HTTP_REQUESTS.name, batch.shown_labels, totals.exchanges) for batch, totals in every]
+    return [
+        exemplars.count_sample(
+            Sample(HTTP_REQUESTS.name, batch.shown_labels, totals.exchanges), batch.status, batch.exemplars
+        )
+        for batch, totals in every
+    ]
 
 
 def _duration_samples(every: HttpSnapshot) -> list[Sample]:
     return [
         sample
         for batch, totals in every
-        for sample in histogram_samples(
-            HTTP_REQUEST_DURATION, batch.shown_labels, batch.buckets.http_duration, totals.durations, totals.seconds
+        for sample in exemplars.bucket_samples(
+            histogram_samples(
+                HTTP_REQUEST_DURATION, batch.shown_labels, batch.duration_bounds, totals.durations, totals.seconds
+            ),
+            batch.exemplars,
         )
     ]
 

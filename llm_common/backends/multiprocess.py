@@ -33,7 +33,6 @@ from llm_common.catalog import (
 )
 from llm_common.contract import HttpSeries, Status
 
-
 FILE_SIZE = 1 << 20
 """How large a file begins, in bytes: prometheus_client's own choice. It is sparse, and grows by doubling."""
 

@@ -11,11 +11,12 @@ from weakref import WeakKeyDictionary
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
 from llm_common.backends.action_series import ActionSeries
+from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
 from llm_common.backends.http_series import HttpBatch
 from llm_common.backends.multiprocess import MultiprocessActionRecorder, MultiprocessHttpRecorder, MultiprocessStore
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import Buckets
-from llm_common.contract import HttpSeries
+from llm_common.contract import ExemplarSource, HttpSeries
 from llm_common.errors import ConfigurationError
 from llm_common.hookspecs import hookimpl
 from llm_common.settings import Settings
@@ -54,14 +55,24 @@ class PrometheusBackend:
         store_of(self.registry, settings.buckets)
 
     @hookimpl
-    def llm_common_bind_action(self, name: str, settings: Settings) -> ActionSeries | MultiprocessActionRecorder:
+    def llm_common_bind_action(
+        self, name: str, settings: Settings, exemplar: ExemplarSource | None
+    ) -> ActionSeries | TracedActionRecorder | MultiprocessActionRecorder:
         """Return the recorder of an action's series."""
-        return store_of(self.registry, settings.buckets).action(name, settings.env, settings.app)
+        store = store_of(self.registry, settings.buckets)
+        if exemplar and isinstance(store, BatchedStore):  # the files of several processes have no place for exemplars
+            return store.traced_action(name, settings.env, settings.app, exemplar)
+        return store.action(name, settings.env, settings.app)
 
     @hookimpl
-    def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> HttpBatch | MultiprocessHttpRecorder:
+    def llm_common_bind_http(
+        self, series: HttpSeries, settings: Settings, exemplar: ExemplarSource | None
+    ) -> HttpBatch | TracedHttpRecorder | MultiprocessHttpRecorder:
         """Return the recorder of an HTTP series."""
-        return store_of(self.registry, settings.buckets).http(series, settings.env, settings.app)
+        store = store_of(self.registry, settings.buckets)
+        if exemplar and isinstance(store, BatchedStore):
+            return store.traced_http(series, settings.env, settings.app, exemplar)
+        return store.http(series, settings.env, settings.app)
 
 
 @hookimpl
@@ -76,12 +87,15 @@ def store_of(registry: CollectorRegistry, buckets: Buckets) -> Store:
     Raises :class:`ConfigurationError` where the registry has metrics of these names from elsewhere, where other bucket
     bounds are in use already, and where the directory for several processes is missing.
     """
+    found = _stores.get(registry)
+    if found is not None and found.buckets == buckets:
+        return found  # without the lock, so that a signal handler may bind while it is held
     with _lock:
         store = _stores.get(registry)
         if store is not None and store.buckets != buckets:
             if not store.empty:
                 raise ConfigurationError(
-                    f"{_changed(store.buckets, buckets)}: values were recorded already. Call configure() before the "
+                    f"{store.buckets.change(buckets)}: values were recorded already. Call configure() before the "
                     "first action and the first request, or give the backend a registry of its own"
                 )
             registry.unregister(store)
@@ -98,11 +112,6 @@ def store_of(registry: CollectorRegistry, buckets: Buckets) -> Store:
                 ) from problem
             _stores[registry] = store
         return store
-
-
-def _changed(before: Buckets, after: Buckets) -> str:
-    name = next(name for name in Buckets._fields if getattr(before, name) != getattr(after, name))
-    return f"{name}_buckets can't change from {getattr(before, name)} to {getattr(after, name)}"
 
 
 def _new_store(buckets: Buckets) -> Store:
@@ -122,7 +131,7 @@ def _new_store(buckets: Buckets) -> Store:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = Lock()
-    for store in list(_stores.values()):
+    for store in _shared:
         store.after_fork()
 
 

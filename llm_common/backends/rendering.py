@@ -31,7 +31,9 @@ EOF = b"# EOF\n"
 class PreparedFamily(Family):
     """A family whose text and samples are made only when somebody asks for the one or the other."""
 
-    def __init__(self, metric: Metric, text: Callable[[], Iterable[str]], samples: Callable[[], list[Sample]]) -> None:
+    def __init__(
+        self, metric: Metric, text: Callable[[Format], Iterable[str]], samples: Callable[[], list[Sample]]
+    ) -> None:
         self._metric = metric
         self._text = text
         self._prepare = samples
@@ -48,7 +50,7 @@ class PreparedFamily(Family):
 
     def text(self, form: Format) -> str:
         """Return the family as it stands on a scrape."""
-        return "".join((header(self._metric, form), *self._text()))
+        return "".join((header(self._metric, form), *self._text(form)))
 
 
 class Families:

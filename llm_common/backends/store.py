@@ -1,20 +1,31 @@
-"""All series of one registry in a single process, and the collector that shows them on its scrapes."""
+"""All series of one registry in a single process, and the collector that shows them on its scrapes.
 
-from collections.abc import Iterator, Sequence
+For backends of others too: what counts in a process and is read from time to time can leave the counting to it.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+from typing import TypeVar
 
 from prometheus_client.metrics_core import Metric as Family
 
 from llm_common.backends import action_series, http_series
 from llm_common.backends.action_series import ActionSeries, ActionTemplates
 from llm_common.backends.batching import Batch, Folder
+from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
 from llm_common.backends.http_series import HttpBatch, HttpTemplates
 from llm_common.backends.rendering import empty_families
 from llm_common.catalog import Buckets
-from llm_common.contract import HttpSeries
+from llm_common.contract import ExemplarSource, HttpSeries
+
+Traced = TypeVar("Traced", TracedActionRecorder, TracedHttpRecorder)
 
 
 class BatchedStore:
-    """All series of one registry. It outlives configurations: what was counted under an earlier one stays."""
+    """All series of one registry. It outlives configurations: what was counted under an earlier one stays.
+
+    ``buckets`` are the bounds of its histograms. It is exact from threads, signal handlers and ``__del__``, and in a
+    child process after a fork.
+    """
 
     def __init__(self, buckets: Buckets) -> None:
         self.buckets = buckets
@@ -23,6 +34,8 @@ class BatchedStore:
         self._action_templates: dict[tuple[str, str], ActionTemplates] = {}
         self._http: dict[tuple[HttpSeries, str, str], HttpBatch] = {}
         self._http_templates: dict[tuple[str, str, str], HttpTemplates] = {}
+        self._traced_actions: dict[Hashable, TracedActionRecorder] = {}
+        self._traced_http: dict[Hashable, TracedHttpRecorder] = {}
 
     @property
     def empty(self) -> bool:
@@ -41,6 +54,11 @@ class BatchedStore:
             found = self._actions.setdefault(key, ActionSeries(self._folder, key, bounds, templates))
         return found
 
+    def traced_action(self, name: str, env: str, app: str, source: ExemplarSource) -> TracedActionRecorder:
+        """Return the recorder of an action that keeps exemplars, the same for the same labels and source."""
+        recorder = TracedActionRecorder(self.action(name, env, app), source)
+        return _kept(self._traced_actions, (name, env, app), recorder)
+
     def http(self, series: HttpSeries, env: str, app: str) -> HttpBatch:
         """Return the recorder of an HTTP series, always the same for the same labels."""
         key = (series, env, app)
@@ -54,9 +72,10 @@ class BatchedStore:
             found = self._http.setdefault(key, batch)
         return found
 
-    def after_fork(self) -> None:
-        """Forget, in a child process, a lock whose owner was left behind in the parent."""
-        self._folder.after_fork()
+    def traced_http(self, series: HttpSeries, env: str, app: str, source: ExemplarSource) -> TracedHttpRecorder:
+        """Return the recorder of an HTTP series that keeps exemplars, the same for the same labels and source."""
+        recorder = TracedHttpRecorder(self.http(series, env, app), source)
+        return _kept(self._traced_http, (series, env, app), recorder)
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""
@@ -83,3 +102,11 @@ class BatchedStore:
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:  # one by one, so that the lock is never held for long
             self._folder.fold(batch)
+
+
+def _kept(recorders: dict[Hashable, Traced], key: Hashable, made: Traced) -> Traced:
+    """Return the recorder that is kept under ``key``, which is ``made`` unless there is one with the same source."""
+    found = recorders.get(key)
+    if found is None or found.source is not made.source:
+        found = recorders[key] = made
+    return found

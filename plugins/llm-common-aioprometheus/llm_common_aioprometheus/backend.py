@@ -1,0 +1,105 @@
+"""The backend: what it is given is counted by llm_common, exactly and without locks, and shown by aioprometheus.
+
+aioprometheus' own metrics read a value, add to it and write it back, without a lock: threads lose counts. So nothing is
+counted in them; the collectors that stand in the registry look at the totals when a scrape comes.
+"""
+
+from collections.abc import Iterator
+from threading import RLock
+
+from aioprometheus.collectors import REGISTRY, Registry
+from prometheus_client.metrics_core import Metric as Family
+
+from llm_common import hookimpl
+from llm_common.backends.action_series import ActionSeries
+from llm_common.backends.http_series import HttpBatch
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import METRICS, Buckets, Kind
+from llm_common.contract import HttpSeries
+from llm_common.errors import ConfigurationError
+from llm_common.settings import Settings
+from llm_common_aioprometheus.collectors import CountedBy, StoredCounter, StoredHistogram
+
+_lock = RLock()
+
+
+class AioprometheusBackend:
+    """Shows the documented series in an aioprometheus ``Registry``; ``None`` stands for the default one.
+
+    What was counted belongs to the registry and not to a configuration: after another ``configure()`` the counters go
+    on from where they were.
+    """
+
+    name = "aioprometheus"
+
+    def __init__(self, registry: Registry | None = None) -> None:
+        self.registry: Registry = REGISTRY if registry is None else registry
+
+    @hookimpl
+    def llm_common_configured(self, settings: Settings) -> None:
+        """Join the registry at once, so that what is wrong with it shows at ``configure()``."""
+        store_of(self.registry, settings.buckets)
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str, settings: Settings) -> ActionSeries:
+        """Return the recorder of an action's series."""
+        return store_of(self.registry, settings.buckets).action(name, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> HttpBatch:
+        """Return the recorder of an HTTP series."""
+        return store_of(self.registry, settings.buckets).http(series, settings.env, settings.app)
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the documented families, for the endpoints of ``llm_common.prometheus``."""
+        store = _store_in(self.registry)
+        return store.collect() if store else iter(())
+
+
+def store_of(registry: Registry, buckets: Buckets) -> BatchedStore:
+    """Return what counts for ``registry``, made on first use together with the collectors that show it.
+
+    Raises :class:`~llm_common.errors.ConfigurationError` where the registry has metrics of these names from elsewhere,
+    and where other bucket bounds are in use already.
+    """
+    found = _store_in(registry)
+    if found and found.buckets == buckets:
+        return found  # without the lock, so that a signal handler may bind while it is held
+    with _lock:
+        store = _store_in(registry)
+        if store is None or store.buckets != buckets:
+            if store:
+                _withdraw(registry, store, buckets)
+            store = _join(registry, buckets)
+        return store
+
+
+def _store_in(registry: Registry) -> BatchedStore | None:
+    """Return what counts for ``registry`` already; its collectors tell, so that ``registry.clear()`` begins anew."""
+    collectors = [registry.collectors.get(metric.name) for metric in METRICS]
+    stores = {id(one.store): one.store for one in collectors if isinstance(one, CountedBy)}
+    return next(iter(stores.values())) if len(stores) == 1 and None not in collectors else None
+
+
+def _withdraw(registry: Registry, store: BatchedStore, buckets: Buckets) -> None:
+    if not store.empty:
+        raise ConfigurationError(
+            f"{store.buckets.change(buckets)}: values were recorded already. Call configure() before the first action "
+            "and the first request, or give the backend a registry of its own"
+        )
+    for metric in METRICS:
+        registry.deregister(metric.name)
+
+
+def _join(registry: Registry, buckets: Buckets) -> BatchedStore:
+    taken = [metric.name for metric in METRICS if metric.name in registry.collectors]
+    if taken:
+        raise ConfigurationError(
+            f"the aioprometheus registry already has {', '.join(taken)}. Remove the older definitions, or give the "
+            "backend a registry of its own: configure(backends=[AioprometheusBackend(registry)])"
+        )
+    store = BatchedStore(buckets)
+    for metric in METRICS:
+        kind = StoredCounter if metric.kind is Kind.COUNTER else StoredHistogram
+        kind(metric, store, registry)
+    return store

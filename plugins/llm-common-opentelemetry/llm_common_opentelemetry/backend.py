@@ -1,0 +1,104 @@
+"""The backend: recorders that know their instruments and attributes, and hand measurements over."""
+
+from opentelemetry.metrics import MeterProvider, get_meter_provider
+
+from llm_common import hookimpl
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, HTTP_REQUEST_SIZE, HTTP_REQUESTS
+from llm_common.contract import HttpSeries, Status
+from llm_common.settings import Settings
+from llm_common_opentelemetry.handover import Attributes, handover
+from llm_common_opentelemetry.instruments import Instruments, check_bounds, instruments_of
+
+
+class OpenTelemetryActionRecorder:
+    """The recorder of one action."""
+
+    __slots__ = ("_attributes", "_by_status", "_count", "_duration", "_size")
+
+    def __init__(self, instruments: Instruments, name: str, env: str, app: str) -> None:
+        labels = {"name": name, "env": env, "app": app}
+        self._attributes = chosen(labels, ACTION_DURATION.labels)
+        self._by_status = {status: chosen({**labels, "status": status.value}, ACTION_COUNT.labels) for status in Status}
+        self._count = instruments.action_count.add
+        self._duration = instruments.action_duration.record
+        self._size = instruments.action_size.add
+
+    def finished(self, status: Status, seconds: float) -> None:
+        """Count one action and observe its duration in seconds."""
+        handover.add((self._count, 1, self._by_status[status]), (self._duration, seconds, self._attributes))
+
+    def sized(self, amount: float) -> None:
+        """Add to the action's size. It is a floating point number, since OTLP has no whole ones past 64 bits."""
+        handover.add((self._size, float(amount), self._attributes))
+
+
+class OpenTelemetryHttpRecorder:
+    """The recorder of one HTTP series."""
+
+    __slots__ = ("_attributes", "_duration", "_in", "_out", "_requests", "_size")
+
+    def __init__(self, instruments: Instruments, series: HttpSeries, env: str, app: str) -> None:
+        labels = {**series._asdict(), "env": env, "app": app}
+        self._attributes = chosen(labels, HTTP_REQUESTS.labels)
+        self._in = chosen({**labels, "direction": "in"}, HTTP_REQUEST_SIZE.labels)
+        self._out = chosen({**labels, "direction": "out"}, HTTP_REQUEST_SIZE.labels)
+        self._requests = instruments.http_requests.add
+        self._duration = instruments.http_duration.record
+        self._size = instruments.http_size.record
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        """Count one exchange."""
+        handover.add(
+            (self._requests, 1, self._attributes),
+            (self._duration, seconds, self._attributes),
+            (self._size, request_bytes, self._in),
+            (self._size, response_bytes, self._out),
+        )
+
+
+def chosen(labels: Attributes, names: tuple[str, ...]) -> Attributes:
+    """Return the labels that a metric has, in its order."""
+    return {name: labels[name] for name in names}
+
+
+class OpenTelemetryBackend:
+    """Records on a ``MeterProvider``; ``None`` stands for the global one, whenever the application sets it.
+
+    What OpenTelemetry does with the measurements (readers, views, temporality, exemplars) is the application's choice.
+    """
+
+    name = "opentelemetry"
+
+    def __init__(self, meter_provider: MeterProvider | None = None) -> None:
+        self._given = meter_provider
+
+    @property
+    def meter_provider(self) -> MeterProvider:
+        """The provider that is recorded on."""
+        return self._given or get_meter_provider()
+
+    @hookimpl
+    def llm_common_configured(self, settings: Settings) -> None:
+        """Refuse bounds that the provider's instruments can't take any more."""
+        check_bounds(self.meter_provider, settings.buckets)
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str, settings: Settings) -> OpenTelemetryActionRecorder:
+        """Return the recorder of an action's series."""
+        instruments = instruments_of(self.meter_provider, settings.buckets)
+        return OpenTelemetryActionRecorder(instruments, name, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> OpenTelemetryHttpRecorder:
+        """Return the recorder of an HTTP series."""
+        instruments = instruments_of(self.meter_provider, settings.buckets)
+        return OpenTelemetryHttpRecorder(instruments, series, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_shutdown(self, timeout: float) -> None:
+        """Hand over what is pending. When it is exported is up to the provider, which the application shuts down.
+
+        Raises :class:`TimeoutError` where that takes longer than ``timeout`` seconds.
+        """
+        if not handover.deliver(timeout):
+            raise TimeoutError(f"a measurement that OpenTelemetry was given is still under way after {timeout} seconds")
