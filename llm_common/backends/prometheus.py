@@ -101,7 +101,7 @@ def store_of(registry: CollectorRegistry, buckets: Buckets) -> Store:
             registry.unregister(store)
             _shared.clear()
             store = None
-        if store is None:
+        if store is None:  # pragma: no branch - else another thread was faster
             store = _new_store(buckets)
             try:
                 registry.register(store)

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from llm_common.backends.multiprocess import MultiprocessStore
+from llm_common.catalog import Buckets
+from llm_common.contract import Status
 from scraping import parsed, series
 
 WORKER = """
@@ -101,6 +104,16 @@ def test_a_scrape_at_any_moment_of_a_workers_start_can_read_its_files(tmp_path: 
     )
     assert int(run(code, directory=tmp_path).stdout) > 50
     assert {path.suffix for path in tmp_path.iterdir()} == {".db"}
+
+
+def test_a_process_that_has_the_number_of_an_earlier_one_goes_on_with_its_files(tmp_path: Path) -> None:
+    for _ in range(2):
+        store = MultiprocessStore(Buckets(), str(tmp_path))
+        store.action("menu_handler", "dev", "shop_bot").finished(Status.OK, 0.5)
+        for file in store._files.values():
+            file.close()  # type: ignore[no-untyped-call]
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 2
 
 
 def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: Path) -> None:

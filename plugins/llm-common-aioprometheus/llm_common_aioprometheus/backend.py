@@ -67,7 +67,7 @@ def store_of(registry: Registry, buckets: Buckets) -> BatchedStore:
         return found  # without the lock, so that a signal handler may bind while it is held
     with _lock:
         store = _store_in(registry)
-        if store is None or store.buckets != buckets:
+        if store is None or store.buckets != buckets:  # pragma: no branch - else another thread was faster
             if store:
                 _withdraw(registry, store, buckets)
             store = _join(registry, buckets)

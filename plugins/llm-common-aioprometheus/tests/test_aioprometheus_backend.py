@@ -147,7 +147,8 @@ def test_a_registry_that_was_cleared_begins_anew(registry: Registry) -> None:
     assert counter.get_all() == [({"name": "menu_handler", "env": "dev", "app": "shop_bot", "status": "ok"}, 1)]
 
 
-def test_nothing_is_shown_of_a_registry_that_was_cleared(registry: Registry) -> None:
+def test_nothing_is_shown_of_a_registry_that_was_cleared(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("llm_common.exposition.REGISTRY", CollectorRegistry())
     act()
     registry.clear()  # type: ignore[no-untyped-call]
     assert b"genapp_" not in render_metrics()[0]

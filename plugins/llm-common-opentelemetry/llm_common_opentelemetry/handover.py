@@ -86,7 +86,7 @@ class Handover:
                 start_new_thread(self._deliver_all, ())
 
     def _deliver_all(self) -> None:
-        self.deliver(-1)
+        self.deliver(-1)  # pragma: no cover - such a thread can't be measured
 
     def _tell(self, fault: Exception) -> None:
         level = logging.DEBUG if self._told else logging.WARNING
