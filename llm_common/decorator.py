@@ -18,6 +18,9 @@ from llm_common.dispatch import check_name
 from llm_common.tracker import get_current, set_current
 from llm_common.tracking import action_tracking
 
+MARK = "_llm_common_name"
+"""The attribute by which what is decorated tells the name of its action."""
+
 Trackable = TypeVar(
     "Trackable",
     bound="Callable[..., Any] | classmethod[Any, Any, Any] | staticmethod[Any, Any] | partialmethod[Any]",
@@ -126,7 +129,7 @@ def function_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         return action_tracking(name)._run(target, args, kwargs)
 
-    return wrapper
+    return marked(wrapper, name)
 
 
 def coroutine_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
@@ -137,7 +140,7 @@ def coroutine_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
         with action_tracking(name) as _:  # named, so that it can be found from the frame
             return await target(*args, **kwargs)
 
-    return wrapper
+    return marked(wrapper, name)
 
 
 def generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
@@ -166,7 +169,7 @@ def generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
                     passing.append(thrown)
                     resume = generator.throw
 
-    return wrapper
+    return marked(wrapper, name)
 
 
 def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., Any]:
@@ -197,7 +200,32 @@ def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[.
                     passing.append(thrown)
                     resume = generator.athrow
 
+    return marked(wrapper, name)
+
+
+def marked(wrapper: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Return ``wrapper`` with the name of its action, for :func:`tracked_name`.
+
+    It stands in the function's dictionary, which :func:`functools.wraps` hands on: decorators further out have it too.
+    """
+    wrapper.__dict__[MARK] = name
     return wrapper
+
+
+def tracked_name(target: Any) -> str | None:
+    """Return the name of the action as which a callable is decorated already, or ``None``: so nothing counts twice.
+
+    Methods, :func:`functools.partial` and decorators made with :func:`functools.wraps` are looked through.
+    """
+    seen: set[int] = set()
+    while target is not None and id(target) not in seen:
+        seen.add(id(target))
+        name = getattr(target, MARK, None)  # methods and proxies have the attributes of what they stand for
+        if isinstance(name, str):
+            return name
+        inside = target.func if isinstance(target, partial | partialmethod) else target
+        target = getattr(target, "__wrapped__", None) if inside is target else inside
+    return None
 
 
 def first_step(generator: AsyncGenerator[Any, Any], value: Any) -> Any:

@@ -15,7 +15,7 @@ import llm_common
 from llm_common import hookspecs
 
 FLOORS = [
-    ["catalog", "contract", "errors"],
+    ["catalog", "contract", "errors", "action_names"],
     ["settings", "hookspecs", "tracker", "http_labels"],
     ["exemplar_labels"],
     ["plugins"],
