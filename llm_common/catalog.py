@@ -4,8 +4,10 @@ Backends, assertions, documentation, dashboards and checks all derive from this 
 names and label sets are a contract with dashboards in production: they never change.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from types import MappingProxyType
 from typing import NamedTuple
 
 ACTION_DURATION_BUCKETS = (
@@ -22,6 +24,12 @@ HTTP_DURATION_BUCKETS = (
 
 HTTP_SIZE_BUCKETS = (1e2, 1e3, 5e3, 1e4, 5e4, 1e5, 5e5, 1e6, 5e6, 1e7, 5e7, 1e8, 5e8, 1e9)
 """Default bounds for the size of HTTP bodies, in bytes."""
+
+FIRST_ITEM_BUCKETS = (
+    *(0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0),
+    *(7.5, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0),
+)
+"""Default bounds for the time to the first streamed item, in seconds: what somebody notices who waits for an answer."""
 
 MAX_ACTION_NAMES = 2_000
 """How many names of actions have series of their own, by default."""
@@ -42,6 +50,12 @@ class Buckets(NamedTuple):
     """In seconds."""
     http_size: tuple[float, ...] = HTTP_SIZE_BUCKETS
     """In bytes."""
+    first_item: tuple[float, ...] = FIRST_ITEM_BUCKETS
+    """In seconds."""
+
+    def of(self, metric: "Metric") -> tuple[float, ...]:
+        """Return the bounds of a histogram of the catalogue; none for other metrics."""
+        return next((bounds for one, bounds in zip(HISTOGRAMS, self, strict=True) if one is metric), ())
 
     def change(self, after: "Buckets") -> str:
         """Return in words which bounds can't become those of ``after``, which are others; the start of an error."""
@@ -53,6 +67,7 @@ class Kind(StrEnum):
     """The type of a metric, in the words of the exposition formats."""
 
     COUNTER = "counter"
+    GAUGE = "gauge"
     HISTOGRAM = "histogram"
 
 
@@ -123,3 +138,34 @@ ACTION_SIZE = Metric(
 
 METRICS = (HTTP_REQUESTS, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE, ACTION_COUNT, ACTION_DURATION, ACTION_SIZE)
 """The whole contract, in the order in which a scrape shows it."""
+
+LLM_TOKENS = Metric(
+    name="genapp_llm_tokens_total",
+    kind=Kind.COUNTER,
+    labels=("name", "token_type", "model", "env", "app"),
+    help="Tokens that LLM calls took (token_type input) and gave (token_type output).",
+    unit="tokens",
+)
+ACTION_FIRST_ITEM = Metric(
+    name="genapp_action_first_item_sec",
+    kind=Kind.HISTOGRAM,
+    labels=("name", "env", "app"),
+    help="Time from the start of an action to the first item that it streamed, in seconds.",
+    unit="seconds",
+    buckets=FIRST_ITEM_BUCKETS,
+)
+ACTION_IN_PROGRESS = Metric(
+    name="genapp_action_in_progress",
+    kind=Kind.GAUGE,
+    labels=("name", "env", "app"),
+    help="Actions that have begun and not ended.",
+    unit="actions",
+)
+
+EXTRA_METRICS: Mapping[str, Metric] = MappingProxyType(
+    {"llm_tokens": LLM_TOKENS, "first_item": ACTION_FIRST_ITEM, "in_progress": ACTION_IN_PROGRESS}
+)
+"""Metrics beside the contract, by the names that switch them on; off unless the setting ``extra_metrics`` has them."""
+
+HISTOGRAMS = (ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE, ACTION_FIRST_ITEM)
+"""Every histogram, in the order of the fields of :class:`Buckets`."""

@@ -78,6 +78,16 @@ class ActionEventRecorder(Protocol):
         """Add ``amount`` at once, as :meth:`ActionRecorder.sized`; the event repeats the sum at the end."""
 
 
+class MetricRecorder(Protocol):
+    """The handle through which a backend receives what one series of a metric beside the contract measures.
+
+    What :class:`ActionRecorder` says of threads, signal handlers and exceptions holds here too.
+    """
+
+    def record(self, amount: float) -> object:
+        """Add ``amount`` to a counter (≥ 0) or a gauge, or observe it in a histogram, by the kind of the metric."""
+
+
 class HttpSeries(NamedTuple):
     """The labels of one HTTP series, besides ``env`` and ``app``."""
 

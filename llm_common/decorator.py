@@ -156,12 +156,16 @@ def generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[..., An
             resume: Callable[[Any], Any] = generator.send
             # What passes through is kept in no variable, which would keep it alive until the next step.
             passing: list[Any] = [None]
+            streamed = False
             while True:
                 try:
                     with step:
                         passing.append(resume(passing.pop()))
                 except StopIteration as stop:
                     return stop.value
+                if not streamed:
+                    streamed = True
+                    tracker.first_item()
                 try:
                     passing.append((yield passing.pop()))
                     resume = generator.send
@@ -187,12 +191,16 @@ def async_generator_wrapper(name: str, target: Callable[..., Any]) -> Callable[.
             generator = target(*args, **kwargs)
             resume: Callable[[Any], Any] = partial(first_step, generator)
             passing: list[Any] = [None]
+            streamed = False
             while True:
                 try:
                     with step:
                         passing.append(await resume(passing.pop()))
                 except StopAsyncIteration:
                     return
+                if not streamed:
+                    streamed = True
+                    tracker.first_item()
                 try:
                     passing.append((yield passing.pop()))
                     resume = generator.asend

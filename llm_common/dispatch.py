@@ -220,6 +220,8 @@ def configure(
     action_duration_buckets: Sequence[float] | None = None,
     http_duration_buckets: Sequence[float] | None = None,
     http_size_buckets: Sequence[float] | None = None,
+    first_item_buckets: Sequence[float] | None = None,
+    extra_metrics: Sequence[str] | str | None = None,
     max_series: int | None = None,
 ) -> Settings:
     """Set up metrics for this process, and return the settings with where each value came from.
@@ -230,7 +232,9 @@ def configure(
     started on.
 
     ``backends`` and ``plugins`` take names and objects with hook implementations. ``action_duration_buckets``,
-    ``http_duration_buckets`` (seconds) and ``http_size_buckets`` (bytes) are upper bounds, ascending. ``max_series``
+    ``http_duration_buckets``, ``first_item_buckets`` (seconds) and ``http_size_buckets`` (bytes) are upper bounds,
+    ascending. ``extra_metrics`` switches on metrics beside the contract: ``llm_tokens``, ``first_item``,
+    ``in_progress``, or ``all``. ``max_series``
     limits the action names and the HTTP series: what comes past it is counted as ``{other}``.
 
     Raises :class:`~llm_common.errors.ConfigurationError` for a value that can't be read or a backend that doesn't
@@ -245,6 +249,8 @@ def configure(
         "action_duration_buckets": action_duration_buckets,
         "http_duration_buckets": http_duration_buckets,
         "http_size_buckets": http_size_buckets,
+        "first_item_buckets": first_item_buckets,
+        "extra_metrics": extra_metrics,
         "max_series": max_series,
     }
     with state.changing:

@@ -7,6 +7,7 @@ one, a backend is shown that has a method ``collect()``, as prometheus_client's 
 import asyncio
 import gzip
 import logging
+import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
@@ -26,7 +27,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from llm_common.backends.prometheus import PrometheusBackend, multiprocess
+from llm_common.backends.multiprocess import forget_dead_gauges
+from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
 from llm_common.dispatch import backends_to_show
 
@@ -57,6 +59,7 @@ def metrics_registry() -> "CollectorRegistry | Joined":
     it is a fresh registry that sums over the files of all.
     """
     if multiprocess():
+        forget_dead_gauges(os.environ.get(MULTIPROC_DIR, ""))
         registry = CollectorRegistry()
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         return registry

@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from llm_common.contract import ActionEventRecorder, ActionRecorder, ExemplarSource, HttpRecorder, HttpSeries, Status
+from llm_common.catalog import Metric
+from llm_common.contract import (
+    ActionEventRecorder,
+    ActionRecorder,
+    ExemplarSource,
+    HttpRecorder,
+    HttpSeries,
+    MetricRecorder,
+    Status,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,6 +70,16 @@ def llm_common_bind_http(
     actions: perhaps in several threads at once, and again after the configuration changed. The labels are valid Unicode
     without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. ``bind(other_series)`` asks the
     same backend for another series' recorder, for wrappers. ``exemplar`` is the source of exemplars, or ``None``.
+    """
+
+
+@hookspec(firstresult=True)
+def llm_common_bind_metric(metric: Metric, values: tuple[str, ...], settings: "Settings") -> MetricRecorder | None:
+    """Return the recorder for one series of a metric beside the contract, or ``None`` to leave it unrecorded.
+
+    Called only for metrics that ``settings.extra_metrics`` switches on, for each pair of backend and series when the
+    series is first seen, as ``llm_common_bind_action`` is. ``values`` are those of ``metric.labels``, in that order,
+    valid Unicode without surrogates. A backend without it shows the metrics of the contract alone.
     """
 
 

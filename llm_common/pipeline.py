@@ -20,15 +20,28 @@ from typing import TYPE_CHECKING, Any, cast
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.catalog import ACTION_COUNT, HTTP_REQUESTS, MAX_ACTION_NAMES, MAX_HTTP_SERIES, OVERFLOW
+from llm_common.catalog import (
+    ACTION_COUNT,
+    ACTION_FIRST_ITEM,
+    ACTION_IN_PROGRESS,
+    EXTRA_METRICS,
+    HTTP_REQUESTS,
+    LLM_TOKENS,
+    MAX_ACTION_NAMES,
+    MAX_HTTP_SERIES,
+    OVERFLOW,
+    Metric,
+)
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
 from llm_common.exemplar_labels import exemplar_labels
 from llm_common.settings import Settings, clean_label
 from llm_common.tracker import (
     ActionTracker,
+    FindableProgressTracker,
     FindableSampledTracker,
     FindableTracker,
+    ProgressTracker,
     SampledTracker,
     SilentTracker,
 )
@@ -38,20 +51,29 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_common")
 
+BIND_HOOKS = ("llm_common_bind_action", "llm_common_bind_http", "llm_common_bind_metric")
+"""The hooks by which a backend gives its recorders."""
+
 
 class BoundAction:
     """One action name with all that the backends of one pipeline bound for it."""
 
-    __slots__ = ("enders", "error", "finishers", "folder", "name", "ok", "pipeline", "sizers", "tracker_class")
+    __slots__ = (
+        *("enders", "error", "finishers", "folder", "in_progress", "name", "ok", "pipeline", "sizers"),
+        "tracker_class",
+    )
 
     def __init__(self, name: str, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]], findable: bool) -> None:
         self.name = name
         self.pipeline = pipeline
         self.ok: list[float] = []
         self.error: list[float] = []
+        self.in_progress = pipeline.bind_metric(ACTION_IN_PROGRESS, (name,))
         self.tracker_class: type[ActionTracker]
         if not pipeline.records:
             self.tracker_class = SilentTracker
+        elif self.in_progress:
+            self.tracker_class = FindableProgressTracker if findable else ProgressTracker
         elif len(recorders) == 1 and takes_samples(recorders[0][1]):
             self.tracker_class = FindableSampledTracker if findable else SampledTracker
             backend, recorder = recorders[0]
@@ -115,6 +137,32 @@ class BoundAction:
         if faults and self.pipeline.settings.strict:
             raise faults[0]
 
+    def moved(self, by: int) -> None:
+        """Add ``by`` to the number of actions in progress."""
+        if self.in_progress:
+            self.in_progress.record(by)
+
+    def first_item(self, seconds: float) -> None:
+        """Record that the first item was streamed so long after the start, where that metric is switched on."""
+        bound = self.pipeline.bind_metric(ACTION_FIRST_ITEM, (self.name,))
+        if bound:
+            bound.record(seconds)
+
+    def tokens(self, model: str, amounts: Mapping[str, int]) -> None:
+        """Add tokens by their type, where that metric is switched on, or report why they can't be added."""
+        for token_type, amount in amounts.items():
+            number = as_size(amount)
+            if number is None or not isinstance(model, str):
+                self.misused(
+                    "tokens",
+                    f"tokens({shown(model)}, {token_type}={shown(amount)}) can't be added; "
+                    "accepted: the model's name, and numbers that aren't negative",
+                )
+                return
+            bound = self.pipeline.bind_metric(LLM_TOKENS, (self.name, token_type, model)) if number else None
+            if bound:
+                bound.record(number)
+
     def misused(self, operation: str, problem: str) -> None:
         """Raise :class:`TrackingError` in strict mode, else log the problem, once per action as a warning."""
         self.pipeline.misused(f"action {self.name!r}: {problem}", (self.name, operation))
@@ -138,6 +186,27 @@ class BoundHttp:
                 finished(seconds, request_bytes, response_bytes)
             except Exception as fault:
                 faults = self._pipeline.report_fault(backend, "finished", fault, faults)
+        if faults and self._pipeline.settings.strict:
+            raise faults[0]
+
+
+class BoundMetric:
+    """One series of a metric beside the contract, with all that the backends of one pipeline bound for it."""
+
+    __slots__ = ("_pipeline", "_recorders")
+
+    def __init__(self, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
+        self._pipeline = pipeline
+        self._recorders = tuple((backend, one.record) for backend, one in recorders)
+
+    def record(self, amount: float) -> None:
+        """Tell every recorder. A fault raises in strict mode."""
+        faults: list[Exception] | None = None
+        for backend, record in self._recorders:
+            try:
+                record(amount)
+            except Exception as fault:
+                faults = self._pipeline.report_fault(backend, "record", fault, faults)
         if faults and self._pipeline.settings.strict:
             raise faults[0]
 
@@ -301,13 +370,18 @@ class Pipeline:
         self._backends: dict[str, HookObject] = {}
         for item in settings.backends:
             self._add_backend(item)
-        self._binders = {hook: self._callers(hook) for hook in ("llm_common_bind_action", "llm_common_bind_http")}
+        self._binders = {hook: self._callers(hook) for hook in BIND_HOOKS}
         self.records = any(self._binders.values())
         """Whether any backend records anything; false where ``noop`` is the only one."""
         self._actions: SeriesLimit = SeriesLimit(
             settings.max_series or MAX_ACTION_NAMES, before._actions if before else None
         )
         self._http: SeriesLimit = SeriesLimit(settings.max_series or MAX_HTTP_SERIES, before._http if before else None)
+        self._models: SeriesLimit = SeriesLimit(
+            settings.max_series or MAX_ACTION_NAMES, before._models if before else None
+        )
+        self._extras = {EXTRA_METRICS[name] for name in settings.extra_metrics}
+        self._metrics: dict[tuple[Metric, tuple[str, ...]], BoundMetric] = {}
         with errors_named("llm_common_configured"):
             self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
         self._exemplar = self._exemplar_source()
@@ -441,14 +515,42 @@ class Pipeline:
         labels = clean_series(series)
         return BoundHttp(labels, self, self._recorders("llm_common_bind_http", "series", labels, clean_series))
 
+    def bind_metric(self, metric: Metric, values: tuple[str, ...]) -> BoundMetric | None:
+        """Return one series of a metric beside the contract, or ``None`` where that is switched off.
+
+        ``values`` are those of the metric's labels but for ``env`` and ``app``. A backend that fails is left out.
+        """
+        if metric not in self._extras:
+            return None
+        bound = self._metrics.get((metric, values))
+        if bound is None:
+            admitted = self._admitted_metric(metric, values)
+            labels = (*map(clean_label, admitted), self.settings.env, self.settings.app)
+            recorders = self._recorders("llm_common_bind_metric", "values", labels, tuple, metric=metric)
+            bound = BoundMetric(self, recorders)
+            if admitted == values:  # else there would be no end of what is kept
+                bound = self._metrics.setdefault((metric, values), bound)
+        return bound
+
+    def _admitted_metric(self, metric: Metric, values: tuple[str, ...]) -> tuple[str, ...]:
+        """Return ``values``, or the same with ``{other}`` as the model where there are too many models already."""
+        if metric is not LLM_TOKENS or self._models.admits(values):
+            return values
+        self._tell(
+            self._models,
+            f"{metric.name} has {self._models.most:,} series, which is the limit (max_series); further models are "
+            f"counted together as {OVERFLOW!r}, the first of them {shown(values)}. Is a model's name built from data?",
+        )
+        return (*values[:-1], OVERFLOW)
+
     def _recorders(
-        self, hook: str, argument: str, value: object, clean: Callable[[Any], object]
+        self, hook: str, argument: str, value: object, clean: Callable[[Any], object], **more: object
     ) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
         faults: list[Exception] | None = None
         for backend in self._binders[hook]:
             try:
-                recorder = self._ask(backend, hook, argument, value, clean)
+                recorder = self._ask(backend, hook, argument, value, clean, **more)
                 # Two backends on one registry have the same recorder, which must count once.
                 if recorder is not None and not any(recorder is other for _, other in recorders):
                     recorders.append((backend, recorder))
@@ -458,7 +560,9 @@ class Pipeline:
             raise faults[0]
         return recorders
 
-    def _ask(self, backend: str, hook: str, argument: str, value: object, clean: Callable[[Any], object]) -> object:
+    def _ask(
+        self, backend: str, hook: str, argument: str, value: object, clean: Callable[[Any], object], **more: object
+    ) -> object:
         """Return the recorder that one backend, and the wrappers around it, have for ``value``, or ``None``."""
 
         def bind(other: object) -> object:
@@ -466,9 +570,9 @@ class Pipeline:
             recorder = self._ask(backend, hook, argument, cleaned, clean)
             return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
 
-        recorder = self._binders[hook][backend](
-            **{argument: value}, settings=self.settings, bind=bind, exemplar=self._exemplar
-        )
+        if hook != "llm_common_bind_metric":
+            more = {"bind": bind, "exemplar": self._exemplar}
+        recorder = self._binders[hook][backend](**{argument: value}, settings=self.settings, **more)
         return None if recorder is None else checked_recorder(recorder, hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
@@ -570,7 +674,9 @@ class RenamedRecorder:
 
 def checked_recorder(recorder: object, hook: str, backend: str) -> object:
     """Return what ``hook`` returned if it is a recorder; raise :class:`PluginError` that says what is missing else."""
-    if hook == "llm_common_bind_http":
+    if hook == "llm_common_bind_metric":
+        required, whole = ["record"], "record(amount)"
+    elif hook == "llm_common_bind_http":
         required, whole = ["finished"], "finished(seconds, request_bytes, response_bytes)"
     else:
         required = ["ended" if hasattr(recorder, "ended") else "finished", "sized"]

@@ -12,13 +12,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from llm_common.catalog import ACTION_DURATION_BUCKETS, HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, Buckets
+from llm_common.catalog import (
+    ACTION_DURATION_BUCKETS,
+    EXTRA_METRICS,
+    FIRST_ITEM_BUCKETS,
+    HTTP_DURATION_BUCKETS,
+    HTTP_SIZE_BUCKETS,
+    Buckets,
+)
 from llm_common.errors import ConfigurationError
 
 DEFAULT_BACKENDS = ("prometheus",)
 TABLE = "tool.llm_common"
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
+ALL = "all"
+"""Stands for every metric beside the contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,10 @@ class Settings:
     """Upper bounds for ``genapp_http_request_duration_sec``, ascending, in seconds."""
     http_size_buckets: tuple[float, ...] = HTTP_SIZE_BUCKETS
     """Upper bounds for ``genapp_http_request_size_bytes``, ascending, in bytes."""
+    first_item_buckets: tuple[float, ...] = FIRST_ITEM_BUCKETS
+    """Upper bounds for ``genapp_action_first_item_sec``, ascending, in seconds."""
+    extra_metrics: tuple[str, ...] = ()
+    """Which metrics beside the contract are recorded: keys of the catalogue's ``EXTRA_METRICS``."""
     max_series: int | None = None
     """How many series a metric may have before new ones go to ``{other}``; ``None`` for the catalogue's limits."""
     sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}), compare=False)
@@ -53,7 +66,9 @@ class Settings:
     @property
     def buckets(self) -> Buckets:
         """The bounds of all histograms."""
-        return Buckets(self.action_duration_buckets, self.http_duration_buckets, self.http_size_buckets)
+        return Buckets(
+            self.action_duration_buckets, self.http_duration_buckets, self.http_size_buckets, self.first_item_buckets
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +156,14 @@ def _buckets(value: object, source: str) -> tuple[float, ...]:
     return tuple(bounds)
 
 
+def _extras(value: object, source: str) -> tuple[str, ...]:
+    names = _names(value, source)
+    for name in names:
+        if name not in EXTRA_METRICS and name != ALL:
+            raise ConfigurationError(f"{source} has {name!r}; accepted: {', '.join((*EXTRA_METRICS, ALL))}")
+    return tuple(one for one in EXTRA_METRICS if one in names or ALL in names)
+
+
 def _limit(value: object, source: str) -> int:
     try:
         number = int(value) if isinstance(value, str) else value
@@ -161,6 +184,8 @@ READERS: Mapping[str, Callable[[object, str], Any]] = MappingProxyType(
         "action_duration_buckets": _buckets,
         "http_duration_buckets": _buckets,
         "http_size_buckets": _buckets,
+        "first_item_buckets": _buckets,
+        "extra_metrics": _extras,
         "max_series": _limit,
     }
 )

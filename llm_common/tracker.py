@@ -40,6 +40,15 @@ class Action(Protocol):
     def sized(self, tracker: "ActionTracker", amount: float) -> None:
         """Record a size."""
 
+    def moved(self, by: int) -> None:
+        """Add ``by`` to the number of actions in progress."""
+
+    def first_item(self, seconds: float) -> None:
+        """Record how long after the start the first item was streamed."""
+
+    def tokens(self, model: str, amounts: Mapping[str, int]) -> None:
+        """Record the tokens of an LLM call, by type."""
+
     def misused(self, operation: str, problem: str) -> None:
         """Report that ``operation`` was called where it has no effect."""
 
@@ -50,7 +59,7 @@ class ActionTracker:
     Attributes whose names begin with an underscore are for the package alone.
     """
 
-    __slots__ = ("_action", "_error_name", "_outer", "_samples", "_size", "_started")
+    __slots__ = ("_action", "_error_name", "_outer", "_samples", "_size", "_started", "_streamed")
 
     _action: Action
     _error_name: str
@@ -60,6 +69,8 @@ class ActionTracker:
     """``None`` before the block, ``action.ok`` or ``action.error`` while it runs, :data:`ENDED` after it."""
     _size: float | None
     _started: float
+    _streamed: bool
+    """Set once the first item was streamed."""
 
     def __enter__(self) -> Self:
         if self._samples is not None:
@@ -114,6 +125,31 @@ class ActionTracker:
         else:
             self._samples = self._action.error
             self._error_name = error_name
+
+    def tokens(self, model: str, *, input: int = 0, output: int = 0) -> None:  # noqa: A002 - what users call them
+        """Add the tokens of an LLM call to ``genapp_llm_tokens_total``: what the model was given, and what it gave.
+
+        May be called many times; ``model`` is the name of a model, and never from user data. Does nothing unless the
+        setting ``extra_metrics`` has ``llm_tokens``. Amounts that are negative or no numbers are left out and logged
+        once, and so are any outside of the block; in strict mode both raise
+        :class:`~llm_common.errors.TrackingError`.
+        """
+        if not self._running:
+            self._action.misused("tokens", "tokens() was called outside the block, where it belongs to no action")
+        else:
+            self._action.tokens(model, {"input": input, "output": output})
+
+    def first_item(self) -> None:
+        """Record in ``genapp_action_first_item_sec`` how long it took until something could be shown to who waits.
+
+        The first call counts, any others do nothing; so do all unless the setting ``extra_metrics`` has ``first_item``.
+        Decorated generators do it by themselves. Outside of the block it is misuse, as :meth:`size` is.
+        """
+        if not self._running:
+            self._action.misused("first_item", "first_item() was called outside the block, where nothing is streamed")
+        elif not hasattr(self, "_streamed"):
+            self._streamed = True
+            self._action.first_item(perf_counter() - self._started)
 
     def __call__(self, *args: object, **kwargs: object) -> NoReturn:
         """Raise :class:`TypeError`: a tracker stands in a ``with`` statement and is no decorator."""
@@ -225,6 +261,31 @@ class FindableSampledTracker(Findable, SampledTracker):
     __slots__ = ()
 
 
+class ProgressTracker(ActionTracker):
+    """The tracker where actions in progress are counted."""
+
+    __slots__ = ()
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        self._action.moved(1)
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            super().__exit__(exc_type, exception, traceback)
+        finally:
+            self._action.moved(-1)
+
+
+class FindableProgressTracker(ProgressTracker, Findable):
+    """A :class:`ProgressTracker` that ``current_action()`` finds."""
+
+    __slots__ = ()
+
+
 class Step:
     """Makes a generator's tracker current for the length of one step; used again for each step.
 
@@ -271,6 +332,12 @@ class SilentTracker(ActionTracker):
 
     def to_fail(self, error_name: str = "") -> None:
         """Do nothing: no status is recorded."""
+
+    def tokens(self, model: str, *, input: int = 0, output: int = 0) -> None:  # noqa: A002 - what users call them
+        """Do nothing: nothing is recorded."""
+
+    def first_item(self) -> None:
+        """Do nothing: nothing is recorded."""
 
 
 class NoAction(SilentTracker):

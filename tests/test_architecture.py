@@ -99,7 +99,7 @@ def test_what_the_package_exports_exists_and_is_the_same_through_both_doors() ->
 
 def test_every_hook_is_prefixed_typed_and_says_when_it_is_called() -> None:
     hooks = {name: value for name, value in vars(hookspecs).items() if hasattr(value, "llm_common_spec")}
-    assert len(hooks) == 7
+    assert len(hooks) == 8
     for name, hook in hooks.items():
         assert name.startswith("llm_common_")
         assert "alled" in (hook.__doc__ or "")

@@ -31,6 +31,8 @@ RAW: Mapping[str, tuple[Any, Any, Any]] = {
     "action_duration_buckets": ([1], "2,3", [4.0]),
     "http_duration_buckets": ([1], "2,3", [4.0]),
     "http_size_buckets": ([1], "2,3", [4.0]),
+    "first_item_buckets": ([1], "2,3", [4.0]),
+    "extra_metrics": (["llm_tokens"], "first_item", ["in_progress"]),
     "max_series": (1, "2", 3),
 }
 
@@ -189,3 +191,16 @@ def test_a_clean_label_is_valid_unicode_and_valid_text_stays_as_it_is(text: str)
     cleaned.encode()
     if "\ufffd" not in cleaned:
         assert cleaned.encode() == text.encode("utf-16", "surrogatepass").decode("utf-16").encode()
+
+
+def test_metrics_beside_the_contract_are_switched_on_by_name_or_together() -> None:
+    def extra(raw: object) -> tuple[str, ...]:
+        return resolve({"app": "a", "extra_metrics": raw}, {}).extra_metrics
+
+    assert resolve({"app": "a"}, {}).extra_metrics == ()
+    assert extra("in_progress, llm_tokens") == ("llm_tokens", "in_progress")
+    assert extra("all") == extra(["all", "first_item"]) == ("llm_tokens", "first_item", "in_progress")
+    with pytest.raises(
+        ConfigurationError, match=r"extra_metrics= of configure\(\) has 'tokens'; accepted: llm_tokens, "
+    ):
+        extra(["tokens"])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from threading import RLock
 from weakref import WeakSet
 
+from llm_common.catalog import Metric
 from llm_common.contract import ActionEvent, HttpExchange, HttpSeries
 from llm_common.hookspecs import hookimpl
 from llm_common.settings import Settings
@@ -43,7 +44,27 @@ class HttpRecord:
     app: str
 
 
-Record = EndedRecord | SizedRecord | HttpRecord
+@dataclass(frozen=True, slots=True)
+class MetricRecord:
+    """One amount that a metric beside the contract was given."""
+
+    metric: Metric
+    values: tuple[str, ...]
+    """Those of the metric's labels, in that order."""
+    amount: float
+
+    @property
+    def env(self) -> str:
+        """The label ``env``."""
+        return self.values[-2]
+
+    @property
+    def app(self) -> str:
+        """The label ``app``."""
+        return self.values[-1]
+
+
+Record = EndedRecord | SizedRecord | HttpRecord | MetricRecord
 
 
 class MemoryActionRecorder:
@@ -79,6 +100,21 @@ class MemoryHttpRecorder:
         """Keep one exchange."""
         exchange = HttpExchange(*self._series, request_bytes, response_bytes, seconds)
         self._backend.add(HttpRecord(exchange, self._env, self._app))
+
+
+class MemoryMetricRecorder:
+    """The recorder of one series of a metric beside the contract: it appends to the backend's records."""
+
+    __slots__ = ("_backend", "_metric", "_values")
+
+    def __init__(self, backend: "MemoryBackend", metric: Metric, values: tuple[str, ...]) -> None:
+        self._backend = backend
+        self._metric = metric
+        self._values = values
+
+    def record(self, amount: float) -> None:
+        """Keep one amount."""
+        self._backend.add(MetricRecord(self._metric, self._values, amount))
 
 
 class MemoryBackend:
@@ -126,6 +162,11 @@ class MemoryBackend:
     def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> MemoryHttpRecorder:
         """Return a recorder with the label values of ``settings``."""
         return MemoryHttpRecorder(self, series, settings)
+
+    @hookimpl
+    def llm_common_bind_metric(self, metric: Metric, values: tuple[str, ...]) -> MemoryMetricRecorder:
+        """Return a recorder of the metric's series."""
+        return MemoryMetricRecorder(self, metric, values)
 
 
 _every: WeakSet[MemoryBackend] = WeakSet()

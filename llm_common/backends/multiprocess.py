@@ -6,9 +6,11 @@ is killed loses nothing, and any process can serve the sum. The files are promet
 and none of its checks for a fork: the interpreter says when one happened.
 """
 
+import glob
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf
 from threading import RLock
@@ -29,9 +31,13 @@ from llm_common.catalog import (
     HTTP_REQUESTS,
     METRICS,
     Buckets,
+    Kind,
     Metric,
 )
 from llm_common.contract import HttpSeries, Status
+
+GAUGE_FILES = "gauge_livesum"
+"""How the names of files with gauges begin: prometheus_client adds up the processes that live."""
 
 FILE_SIZE = 1 << 20
 """How large a file begins, in bytes: prometheus_client's own choice. It is sparse, and grows by doubling."""
@@ -65,6 +71,11 @@ class MappedValue:
         file = store.file(self.metric)
         self.total: float = file.read_value(self.key)[0]  # type: ignore[no-untyped-call]
         self.write: Callable[[str, float, float], None] = file.write_value
+
+    def observe(self, amount: float) -> None:
+        """Add ``amount``."""
+        self.total += amount
+        self.write(self.key, self.total, 0.0)
 
 
 class MappedHistogram:
@@ -120,16 +131,14 @@ class MultiprocessActionRecorder:
         if duration is None or status not in self._counts:
             duration = self._begin(status)
         count = self._counts[status]
-        count.total += 1.0
-        count.write(count.key, count.total, 0.0)
+        count.observe(1.0)
         duration.observe(seconds)
 
     def _add(self, amount: float) -> None:
         size = self._size
         if size is None:
             size = self._size = self._store.value(ACTION_SIZE, "_total", self._labels)
-        size.total += amount
-        size.write(size.key, size.total, 0.0)
+        size.observe(amount)
 
     def _begin(self, status: Status) -> MappedHistogram:
         name, env, app = self._labels
@@ -178,8 +187,7 @@ class MultiprocessHttpRecorder:
         values = self._values
         if values is None:
             values = self._values = self._begin()
-        values.requests.total += 1.0
-        values.requests.write(values.requests.key, values.requests.total, 0.0)
+        values.requests.observe(1.0)
         values.duration.observe(seconds)
         values.request_size.observe(request_bytes)
         values.response_size.observe(response_bytes)
@@ -218,6 +226,66 @@ class MultiprocessHttpRecorder:
                 yield HTTP_REQUEST_SIZE, sample
 
 
+class MultiprocessExtraRecorder:
+    """The recorder of one series of a metric beside the contract; its values are made when it first measures."""
+
+    __slots__ = ("_metric", "_store", "_value", "_values")
+
+    def __init__(self, store: "MultiprocessStore", metric: Metric, values: tuple[str, ...]) -> None:
+        self._store = store
+        self._metric = metric
+        self._values = values
+        self._value: MappedValue | MappedHistogram | None = None
+
+    def record(self, amount: float) -> None:
+        """Add to a counter or gauge, or observe in a histogram."""
+        self._store.write(self._record, amount)
+
+    def _record(self, amount: float) -> None:
+        value = self._value
+        if value is None:
+            value = self._value = self._begin()
+        value.observe(amount)
+
+    def _begin(self) -> "MappedValue | MappedHistogram":
+        if self._metric.kind is Kind.HISTOGRAM:
+            bounds = self._store.buckets.of(self._metric)
+            return MappedHistogram(self._store, self._metric, self._values, bounds)
+        suffix = self._metric.name.removeprefix(self._metric.family)
+        return self._store.value(self._metric, suffix, self._values)
+
+    def samples(self) -> Iterator[tuple[Metric, Sample]]:
+        """Yield every sample of this process, with the metric that it belongs to."""
+        labels = dict(zip(self._metric.labels, self._values, strict=True))
+        if isinstance(self._value, MappedHistogram):
+            for sample in self._value.samples(self._metric, labels):
+                yield self._metric, sample
+        elif self._value is not None:
+            yield self._metric, Sample(self._metric.name, labels, self._value.total)
+
+
+def forget_dead_gauges(directory: str) -> None:
+    """Remove the gauges of processes that are gone: nothing is in progress there any more.
+
+    prometheus_client leaves that to the hooks of the server that runs the processes.
+    """
+    for path in glob.glob(os.path.join(glob.escape(directory), f"{GAUGE_FILES}_llm_common_*.db")):
+        number = path.removesuffix(".db").rpartition("_")[2]
+        if number.isdecimal() and not _alive(int(number)):
+            with suppress(OSError):  # another process was faster
+                os.remove(path)
+
+
+def _alive(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it runs, as another user
+        return True
+    return True
+
+
 class MultiprocessStore:
     """All metrics of this process. One for all registries, since they share the same files."""
 
@@ -232,11 +300,12 @@ class MultiprocessStore:
         self._values: list[MappedValue] = []
         self._actions: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
         self._http: dict[tuple[HttpSeries, str, str], MultiprocessHttpRecorder] = {}
+        self._extras: dict[tuple[Metric, tuple[str, ...]], MultiprocessExtraRecorder] = {}
 
     @property
     def empty(self) -> bool:
         """Whether nothing was ever bound, so that the bounds can still change."""
-        return not self._actions and not self._http
+        return not (self._actions or self._http or self._extras)
 
     def action(self, name: str, env: str, app: str) -> MultiprocessActionRecorder:
         """Return the recorder of an action, always the same for the same labels."""
@@ -249,6 +318,11 @@ class MultiprocessStore:
         key = (series, env, app)
         found = self._http.get(key)
         return found or self._http.setdefault(key, MultiprocessHttpRecorder(self, series, env, app))
+
+    def metric(self, metric: Metric, values: tuple[str, ...]) -> MultiprocessExtraRecorder:
+        """Return the recorder of one series of a metric beside the contract, always the same for the same values."""
+        found = self._extras.get((metric, values))
+        return found or self._extras.setdefault((metric, values), MultiprocessExtraRecorder(self, metric, values))
 
     def write(self, change: Callable[..., None], *arguments: Any) -> None:
         """Call ``change(*arguments)``, which writes values, while nothing else in this process does."""
@@ -266,7 +340,7 @@ class MultiprocessStore:
 
     def file(self, metric: Metric) -> MmapedDict:
         """Return the file of this process for such metrics, by whose name prometheus_client knows their type."""
-        kind = metric.kind.value
+        kind = GAUGE_FILES if metric.kind is Kind.GAUGE else metric.kind.value
         if kind not in self._files:
             path = os.path.join(self._directory, f"{kind}_llm_common_{os.getpid()}.db")
             begin_file(path)
@@ -298,10 +372,13 @@ class MultiprocessStore:
         """Yield what this process alone has counted, for endpoints that don't sum over the processes."""
         families = dict(zip((metric.name for metric in METRICS), empty_families(), strict=True))
         with self._lock:
-            recorders: list[MultiprocessActionRecorder | MultiprocessHttpRecorder] = []
+            recorders: list[MultiprocessActionRecorder | MultiprocessHttpRecorder | MultiprocessExtraRecorder] = []
             recorders += list(self._http.values())  # at once, since series are bound without the lock
             recorders += list(self._actions.values())
+            recorders += list(self._extras.values())
             for recorder in recorders:
                 for metric, sample in recorder.samples():
+                    if metric.name not in families:
+                        families[metric.name] = Family(metric.family, metric.help, metric.kind.value)
                     families[metric.name].samples.append(sample)
         yield from families.values()

@@ -12,10 +12,16 @@ from prometheus_client import REGISTRY, CollectorRegistry, values
 
 from llm_common.backends.action_series import ActionSeries
 from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
+from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch
-from llm_common.backends.multiprocess import MultiprocessActionRecorder, MultiprocessHttpRecorder, MultiprocessStore
+from llm_common.backends.multiprocess import (
+    MultiprocessActionRecorder,
+    MultiprocessExtraRecorder,
+    MultiprocessHttpRecorder,
+    MultiprocessStore,
+)
 from llm_common.backends.store import BatchedStore
-from llm_common.catalog import Buckets
+from llm_common.catalog import Buckets, Metric
 from llm_common.contract import ExemplarSource, HttpSeries
 from llm_common.errors import ConfigurationError
 from llm_common.hookspecs import hookimpl
@@ -73,6 +79,13 @@ class PrometheusBackend:
         if exemplar and isinstance(store, BatchedStore):
             return store.traced_http(series, settings.env, settings.app, exemplar)
         return store.http(series, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_metric(
+        self, metric: Metric, values: tuple[str, ...], settings: Settings
+    ) -> ExtraSeries | MultiprocessExtraRecorder:
+        """Return the recorder of a series of a metric beside the contract."""
+        return store_of(self.registry, settings.buckets).metric(metric, values)
 
 
 @hookimpl

@@ -8,13 +8,14 @@ from typing import TypeVar
 
 from prometheus_client.metrics_core import Metric as Family
 
-from llm_common.backends import action_series, http_series
+from llm_common.backends import action_series, extra_series, http_series
 from llm_common.backends.action_series import ActionSeries, ActionTemplates
 from llm_common.backends.batching import Batch, Folder
 from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
+from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch, HttpTemplates
 from llm_common.backends.rendering import empty_families
-from llm_common.catalog import Buckets
+from llm_common.catalog import Buckets, Metric
 from llm_common.contract import ExemplarSource, HttpSeries
 
 Traced = TypeVar("Traced", TracedActionRecorder, TracedHttpRecorder)
@@ -34,13 +35,14 @@ class BatchedStore:
         self._action_templates: dict[tuple[str, str], ActionTemplates] = {}
         self._http: dict[tuple[HttpSeries, str, str], HttpBatch] = {}
         self._http_templates: dict[tuple[str, str, str], HttpTemplates] = {}
+        self._extras: dict[tuple[Metric, tuple[str, ...]], ExtraSeries] = {}
         self._traced_actions: dict[Hashable, TracedActionRecorder] = {}
         self._traced_http: dict[Hashable, TracedHttpRecorder] = {}
 
     @property
     def empty(self) -> bool:
         """Whether nothing was ever bound, so that the bounds can still change."""
-        return not self._actions and not self._http
+        return not (self._actions or self._http or self._extras)
 
     def action(self, name: str, env: str, app: str) -> ActionSeries:
         """Return the recorder of an action, always the same for the same labels."""
@@ -72,6 +74,14 @@ class BatchedStore:
             found = self._http.setdefault(key, batch)
         return found
 
+    def metric(self, metric: Metric, values: tuple[str, ...]) -> ExtraSeries:
+        """Return the recorder of one series of a metric beside the contract, always the same for the same values."""
+        found = self._extras.get((metric, values))
+        if found is None:
+            made = ExtraSeries(self._folder, metric, values, self.buckets.of(metric))
+            found = self._extras.setdefault((metric, values), made)
+        return found
+
     def traced_http(self, series: HttpSeries, env: str, app: str, source: ExemplarSource) -> TracedHttpRecorder:
         """Return the recorder of an HTTP series that keeps exemplars, the same for the same labels and source."""
         recorder = TracedHttpRecorder(self.http(series, env, app), source)
@@ -86,6 +96,9 @@ class BatchedStore:
         http, actions = self.http_totals(), self.action_totals()
         yield from http_series.families(http)
         yield from action_series.families(actions)
+        extras = list(self._extras.values())
+        self._fold(extras)
+        yield from extra_series.families(extras)
 
     def action_totals(self) -> action_series.Snapshot:
         """Return every action that has counted anything, with its totals up to now."""

@@ -9,7 +9,7 @@ from prometheus_client.samples import Sample
 
 from llm_common.backends.memory import Record
 from llm_common.backends.rendering import go_number
-from llm_common.catalog import ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE, METRICS, Buckets, Kind, Metric
+from llm_common.catalog import EXTRA_METRICS, METRICS, Buckets, Kind, Metric
 from llm_common.testing.language import measurements
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -22,7 +22,7 @@ def families(records: Iterable[Record], buckets: Buckets) -> list[Family]:
     Histograms have the bounds of ``buckets``. A series without measurements has no samples.
     """
     every = list(records)
-    return [_family(metric, every, buckets) for metric in METRICS]
+    return [_family(metric, every, buckets) for metric in (*METRICS, *EXTRA_METRICS.values())]
 
 
 def values(shown: Iterable[Family]) -> dict[Series, float]:
@@ -40,8 +40,7 @@ def labels_of(sample: Sample) -> tuple[tuple[str, str], ...]:
 
 def bounds(metric: Metric, buckets: Buckets) -> tuple[float, ...]:
     """Return the upper bounds that ``buckets`` has for a histogram of the catalogue, without ``+Inf``."""
-    by_metric = dict(zip((ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE), buckets, strict=True))
-    return by_metric[metric]
+    return buckets.of(metric)
 
 
 def _family(metric: Metric, records: Iterable[Record], buckets: Buckets) -> Family:
@@ -51,7 +50,7 @@ def _family(metric: Metric, records: Iterable[Record], buckets: Buckets) -> Fami
     family = Family(metric.family, metric.help, metric.kind.value)
     for label_values, observed in amounts.items():
         labels = dict(zip(metric.labels, label_values, strict=True))
-        if metric.kind is Kind.COUNTER:
+        if metric.kind is not Kind.HISTOGRAM:
             family.samples.append(Sample(metric.name, labels, fsum(observed)))
         else:
             family.samples += _histogram(metric, labels, observed, bounds(metric, buckets))

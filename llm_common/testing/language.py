@@ -8,6 +8,7 @@ from llm_common.catalog import (
     ACTION_COUNT,
     ACTION_DURATION,
     ACTION_SIZE,
+    EXTRA_METRICS,
     HTTP_REQUEST_DURATION,
     HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
@@ -93,8 +94,10 @@ def measurements(family: Metric, records: Iterable[Record]) -> Iterator[tuple[Ma
                 yield {"name": event.name, "status": str(event.status), **common}, 1
             elif family is ACTION_DURATION:
                 yield {"name": event.name, **common}, event.seconds
-        else:
+        elif isinstance(record, HttpRecord):
             yield from _http_measurements(family, record, common)
+        elif family is record.metric:
+            yield dict(zip(family.labels, record.values, strict=True)), record.amount
 
 
 def _http_measurements(
@@ -112,8 +115,7 @@ def _http_measurements(
 
 
 def _bound(family: Metric, le: str, buckets: Buckets) -> float:
-    by_family = dict(zip((ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE), buckets, strict=True))
-    bounds = [*by_family[family], float("inf")]
+    bounds = [*buckets.of(family), float("inf")]
     try:
         bound = float(le)
     except ValueError:
@@ -125,8 +127,8 @@ def _bound(family: Metric, le: str, buckets: Buckets) -> float:
 
 def _family(metric: str) -> tuple[Metric, str]:
     known: list[str] = []
-    for family in METRICS:
-        if family.kind is Kind.COUNTER:
+    for family in (*METRICS, *EXTRA_METRICS.values()):
+        if family.kind is not Kind.HISTOGRAM:
             if metric == family.name:
                 return family, ""
             known.append(family.name)

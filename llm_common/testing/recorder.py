@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from math import isclose
 
 from llm_common.backends.memory import EndedRecord, HttpRecord, MemoryBackend, Record
-from llm_common.catalog import Buckets
+from llm_common.catalog import EXTRA_METRICS, Buckets
 from llm_common.contract import ActionEvent, HttpExchange, Status
 from llm_common.dispatch import override
 from llm_common.settings import clean_label
@@ -195,8 +195,9 @@ def record_metrics(*, strict: bool = True) -> Iterator[RecordedMetrics]:
     """Record every action of this process for the length of a ``with`` block, and restore what was there before.
 
     Works for decorators that were applied at import, in threads and in asyncio tasks. Nested blocks record to the
-    innermost. ``strict`` makes a tracking fault raise, as tests want it.
+    innermost. ``strict`` makes a tracking fault raise, as tests want it. The metrics beside the contract are recorded
+    too, whatever the settings say.
     """
     backend = MemoryBackend()
-    with override(backends=(backend,), strict=strict) as pipeline:
+    with override(backends=(backend,), strict=strict, extra_metrics=tuple(EXTRA_METRICS)) as pipeline:
         yield RecordedMetrics(backend, pipeline.settings.buckets)

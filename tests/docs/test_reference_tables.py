@@ -9,12 +9,12 @@ import pytest
 import llm_common.prometheus
 from llm_common import contract, errors, hookspecs, http_labels, integrations
 from llm_common.backends import http_series, memory
-from llm_common.catalog import MAX_ACTION_NAMES, MAX_HTTP_SERIES, METRICS, OVERFLOW
+from llm_common.catalog import EXTRA_METRICS, HISTOGRAMS, MAX_ACTION_NAMES, MAX_HTTP_SERIES, METRICS, OVERFLOW
 from llm_common.contract import HttpSeries, Status
 from llm_common.http_labels import path_label, template_label
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE
 from llm_common.plugins import BUILT_IN
-from llm_common.settings import FALSE, READERS, TRUE, environment_variable, resolve
+from llm_common.settings import ALL, FALSE, READERS, TRUE, environment_variable, resolve
 from llm_common.testing.conformance import HttpServerContract
 from llm_common.testing.strategies import SUFFIXES
 
@@ -53,7 +53,21 @@ def test_the_metrics_page_lists_the_default_buckets() -> None:
     documented = {
         literals(name)[0]: tuple(map(float, bounds.split(","))) for name, bounds in table("metrics.md", "metric", nth=1)
     }
-    assert documented == {one.name: one.buckets for one in METRICS if one.buckets}
+    assert documented == {one.name: one.buckets for one in HISTOGRAMS}
+
+
+def test_the_metrics_page_lists_the_metrics_beside_the_contract() -> None:
+    documented = [
+        (literals(key)[0], literals(name)[0], kind, unit, tuple(literals(labels)))
+        for key, name, kind, unit, labels in table("metrics.md", "key")
+    ]
+    every = EXTRA_METRICS.items()
+    assert documented == [(key, one.name, one.kind, one.unit, one.labels) for key, one in every]
+
+
+def test_the_configuration_page_lists_what_switches_them_on() -> None:
+    accepted = next(row[2] for row in settings_table() if row[0] == "`extra_metrics`")
+    assert tuple(literals(accepted)) == (*EXTRA_METRICS, ALL)
 
 
 def test_the_metrics_page_names_every_status() -> None:

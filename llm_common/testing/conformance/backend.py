@@ -19,7 +19,17 @@ import pytest
 from prometheus_client.metrics_core import Metric as Family
 
 from llm_common.backends.memory import MemoryBackend
-from llm_common.catalog import ACTION_DURATION_BUCKETS, HTTP_DURATION_BUCKETS, HTTP_SIZE_BUCKETS, METRICS, OVERFLOW
+from llm_common.catalog import (
+    ACTION_DURATION_BUCKETS,
+    ACTION_FIRST_ITEM,
+    ACTION_IN_PROGRESS,
+    EXTRA_METRICS,
+    HTTP_DURATION_BUCKETS,
+    HTTP_SIZE_BUCKETS,
+    LLM_TOKENS,
+    METRICS,
+    OVERFLOW,
+)
 from llm_common.contract import FOLD_AT, HttpSeries, Status
 from llm_common.decorator import action_tracking_decorator
 from llm_common.dispatch import Configuration, active, bind_http, configure, override, shutdown
@@ -201,6 +211,39 @@ class BackendContract(ABC):
             session.act("menu_handler", seconds=0.1, sizes=[0.1, 1e-9], times=3 * FOLD_AT + 1)
             session.exchange(SERVED, 0.001, 1, 2, times=3 * FOLD_AT + 1)
             session.check()
+
+    def test_metrics_beside_the_contract_are_shown_when_they_are_switched_on(self) -> None:
+        """Tokens, first items and actions in progress, for backends that have ``llm_common_bind_metric``."""
+        with self.session(extra_metrics="all") as session:
+            if not hasattr(session.backend, "llm_common_bind_metric"):
+                pytest.skip("the backend shows the metrics of the contract alone")
+            with action_tracking("answer_llm_call") as tracker:
+                session.clock.now += 0.25
+                for _ in range(2):
+                    tracker.first_item()
+                tracker.tokens("small-1", input=10, output=3)
+                tracker.tokens("small-1", input=5)
+                session.expect_metric(LLM_TOKENS, 15, "answer_llm_call", "input", "small-1")
+                session.expect_metric(LLM_TOKENS, 3, "answer_llm_call", "output", "small-1")
+                session.expect_metric(ACTION_FIRST_ITEM, 0.25, "answer_llm_call")
+                session.expect_metric(ACTION_IN_PROGRESS, 1, "answer_llm_call")
+                session.check(" while the action is under way")
+            session.expect_metric(ACTION_IN_PROGRESS, -1, "answer_llm_call")
+            session.expect_action("answer_llm_call", seconds=0.25)
+            session.check()
+            session.act("answer_llm_call", Status.ERROR, times=200)
+            session.check(" after many actions")
+
+    def test_metrics_beside_the_contract_are_off_by_default(self) -> None:
+        """They are not even shown as zero."""
+        with self.session() as session:
+            with action_tracking("answer_llm_call") as tracker:
+                tracker.first_item()
+                tracker.tokens("small-1", input=10, output=3)
+            session.expect_action("answer_llm_call")
+            session.check()
+            extra = tuple(metric.name for metric in EXTRA_METRICS.values())
+            assert not [series for series, _ in values(self.read()) if series.startswith(extra)]
 
     @pytest.mark.parametrize("status", ["200", "404", "499", "500", "error", "timeout", "cancelled"])
     def test_http_exchanges_count_by_all_their_labels(self, status: str) -> None:

@@ -8,7 +8,8 @@ from unittest.mock import patch
 
 from prometheus_client.metrics_core import Metric as Family
 
-from llm_common.backends.memory import EndedRecord, HttpRecord, Record, SizedRecord
+from llm_common.backends.memory import EndedRecord, HttpRecord, MetricRecord, Record, SizedRecord
+from llm_common.catalog import Metric
 from llm_common.contract import ActionEvent, HttpExchange, HttpSeries, Status
 from llm_common.dispatch import bind_http, configure
 from llm_common.settings import Settings, clean_label
@@ -107,6 +108,10 @@ class Session:
         method, status, resource, app_type = map(clean_label, series)
         exchange = HttpExchange(method, status, resource, app_type, request_bytes, response_bytes, seconds)
         self.records += [HttpRecord(exchange, self.settings.env, self.settings.app)] * times
+
+    def expect_metric(self, metric: Metric, amount: float, *labels: str) -> None:
+        """Write down what a metric beside the contract is given; ``labels`` are its values but for env and app."""
+        self.records.append(MetricRecord(metric, (*labels, self.settings.env, self.settings.app), amount))
 
     def check(self, when: str = "") -> None:
         """Raise :class:`AssertionError` unless the backend shows exactly what it was given."""

@@ -5,20 +5,23 @@ counted in them; the collectors that stand in the registry look at the totals wh
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import RLock
+from typing import Any
 
 from aioprometheus.collectors import REGISTRY, Registry
 from prometheus_client.metrics_core import Metric as Family
 
 from llm_common import hookimpl
 from llm_common.backends.action_series import ActionSeries
+from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch
 from llm_common.backends.store import BatchedStore
-from llm_common.catalog import METRICS, Buckets, Kind
+from llm_common.catalog import METRICS, Buckets, Kind, Metric
 from llm_common.contract import HttpSeries
 from llm_common.errors import ConfigurationError
 from llm_common.settings import Settings
-from llm_common_aioprometheus.collectors import CountedBy, StoredCounter, StoredHistogram
+from llm_common_aioprometheus.collectors import CountedBy, StoredCounter, StoredGauge, StoredHistogram
 
 _lock = RLock()
 
@@ -49,6 +52,14 @@ class AioprometheusBackend:
     def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> HttpBatch:
         """Return the recorder of an HTTP series."""
         return store_of(self.registry, settings.buckets).http(series, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_metric(self, metric: Metric, values: tuple[str, ...], settings: Settings) -> ExtraSeries:
+        """Return the recorder of a series of a metric beside the contract, which joins the registry with the first."""
+        store = store_of(self.registry, settings.buckets)
+        if metric.name not in self.registry.collectors:
+            _show(metric, store, self.registry)
+        return store.metric(metric, values)
 
     def collect(self) -> Iterator[Family]:
         """Yield the documented families, for the endpoints of ``llm_common.prometheus``."""
@@ -87,7 +98,7 @@ def _withdraw(registry: Registry, store: BatchedStore, buckets: Buckets) -> None
             f"{store.buckets.change(buckets)}: values were recorded already. Call configure() before the first action "
             "and the first request, or give the backend a registry of its own"
         )
-    for metric in METRICS:
+    for metric in METRICS:  # of the others there are none yet
         registry.deregister(metric.name)
 
 
@@ -100,6 +111,15 @@ def _join(registry: Registry, buckets: Buckets) -> BatchedStore:
         )
     store = BatchedStore(buckets)
     for metric in METRICS:
-        kind = StoredCounter if metric.kind is Kind.COUNTER else StoredHistogram
-        kind(metric, store, registry)
+        _show(metric, store, registry)
     return store
+
+
+def _show(metric: Metric, store: BatchedStore, registry: Registry) -> None:
+    kinds: dict[Kind, type[Any]] = {
+        Kind.COUNTER: StoredCounter,
+        Kind.GAUGE: StoredGauge,
+        Kind.HISTOGRAM: StoredHistogram,
+    }
+    with suppress(ValueError):  # another thread was faster
+        kinds[metric.kind](metric, store, registry)

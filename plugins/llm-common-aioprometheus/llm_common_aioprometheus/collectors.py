@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from math import inf
 from typing import Any, NoReturn
 
-from aioprometheus.collectors import Collector, Counter, Histogram, Registry
+from aioprometheus.collectors import Collector, Counter, Gauge, Histogram, Registry
 from prometheus_client.samples import Sample
 
 from llm_common.backends.rendering import go_number
@@ -65,8 +65,7 @@ class CountedBy(ABC, Collector):
     observe = add
 
     def _samples(self) -> list[Sample]:
-        families = (family for family in self.store.collect() if family.name == self.metric.family)
-        return next(families).samples
+        return [one for family in self.store.collect() if family.name == self.metric.family for one in family.samples]
 
     @abstractmethod
     def _series(self) -> Iterator[tuple[dict[str, str], Any]]:
@@ -79,6 +78,12 @@ class StoredCounter(CountedBy, Counter):
     def _series(self) -> Iterator[tuple[dict[str, str], float]]:
         for sample in self._samples():
             yield sample.labels, float(sample.value)
+
+
+class StoredGauge(CountedBy, Gauge):
+    """A gauge of the catalogue."""
+
+    _series = StoredCounter._series
 
 
 class StoredHistogram(CountedBy, Histogram):

@@ -3,7 +3,7 @@
 from opentelemetry.metrics import MeterProvider, get_meter_provider
 
 from llm_common import hookimpl
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, HTTP_REQUEST_SIZE, HTTP_REQUESTS
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, HTTP_REQUEST_SIZE, HTTP_REQUESTS, Metric
 from llm_common.contract import HttpSeries, Status
 from llm_common.settings import Settings
 from llm_common_opentelemetry.handover import Attributes, handover
@@ -19,9 +19,9 @@ class OpenTelemetryActionRecorder:
         labels = {"name": name, "env": env, "app": app}
         self._attributes = chosen(labels, ACTION_DURATION.labels)
         self._by_status = {status: chosen({**labels, "status": status.value}, ACTION_COUNT.labels) for status in Status}
-        self._count = instruments.action_count.add
-        self._duration = instruments.action_duration.record
-        self._size = instruments.action_size.add
+        self._count = instruments.action_count
+        self._duration = instruments.action_duration
+        self._size = instruments.action_size
 
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""
@@ -42,9 +42,9 @@ class OpenTelemetryHttpRecorder:
         self._attributes = chosen(labels, HTTP_REQUESTS.labels)
         self._in = chosen({**labels, "direction": "in"}, HTTP_REQUEST_SIZE.labels)
         self._out = chosen({**labels, "direction": "out"}, HTTP_REQUEST_SIZE.labels)
-        self._requests = instruments.http_requests.add
-        self._duration = instruments.http_duration.record
-        self._size = instruments.http_size.record
+        self._requests = instruments.http_requests
+        self._duration = instruments.http_duration
+        self._size = instruments.http_size
 
     def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count one exchange."""
@@ -54,6 +54,20 @@ class OpenTelemetryHttpRecorder:
             (self._size, request_bytes, self._in),
             (self._size, response_bytes, self._out),
         )
+
+
+class OpenTelemetryMetricRecorder:
+    """The recorder of one series of a metric beside the contract."""
+
+    __slots__ = ("_attributes", "_record")
+
+    def __init__(self, instruments: Instruments, metric: Metric, values: tuple[str, ...]) -> None:
+        self._record = instruments.record(metric)
+        self._attributes = dict(zip(metric.labels, values, strict=True))
+
+    def record(self, amount: float) -> None:
+        """Add to a counter or gauge, or observe in a histogram."""
+        handover.add((self._record, amount, self._attributes))
 
 
 def chosen(labels: Attributes, names: tuple[str, ...]) -> Attributes:
@@ -93,6 +107,14 @@ class OpenTelemetryBackend:
         """Return the recorder of an HTTP series."""
         instruments = instruments_of(self.meter_provider, settings.buckets)
         return OpenTelemetryHttpRecorder(instruments, series, settings.env, settings.app)
+
+    @hookimpl
+    def llm_common_bind_metric(
+        self, metric: Metric, values: tuple[str, ...], settings: Settings
+    ) -> OpenTelemetryMetricRecorder:
+        """Return the recorder of a series of a metric beside the contract."""
+        instruments = instruments_of(self.meter_provider, settings.buckets)
+        return OpenTelemetryMetricRecorder(instruments, metric, values)
 
     @hookimpl
     def llm_common_shutdown(self, timeout: float) -> None:

@@ -32,7 +32,8 @@ NO_CONTEXT = set_value("llm_common", value=True, context=Context())
 """Stands for an empty context, in place of which OpenTelemetry takes that of the thread which hands over."""
 
 Attributes = dict[str, str]
-Measurement = tuple[Callable[[float, Attributes, Context], None], float, Attributes]
+Record = Callable[[float, Attributes, Context], None]
+Measurement = tuple[Record, float, Attributes]
 """What records, a method of an instrument; the amount; the attributes."""
 
 

@@ -4,7 +4,7 @@ from importlib.metadata import version
 from threading import RLock
 from weakref import WeakKeyDictionary
 
-from opentelemetry.metrics import Counter, Histogram, MeterProvider
+from opentelemetry.metrics import MeterProvider
 
 from llm_common.catalog import (
     ACTION_COUNT,
@@ -14,10 +14,11 @@ from llm_common.catalog import (
     HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
     Buckets,
+    Kind,
     Metric,
 )
 from llm_common.errors import ConfigurationError
-from llm_common_opentelemetry.handover import handover
+from llm_common_opentelemetry.handover import Record, handover
 
 SCOPE = "llm_common"
 """The instrumentation scope of all instruments."""
@@ -31,26 +32,32 @@ class Instruments:
     """
 
     def __init__(self, provider: MeterProvider, buckets: Buckets) -> None:
-        meter = provider.get_meter(SCOPE, version("llm-common-opentelemetry"))
+        self._meter = provider.get_meter(SCOPE, version("llm-common-opentelemetry"))
         self.buckets = buckets
-
-        def counter(metric: Metric) -> Counter:
-            return meter.create_counter(metric.name, description=metric.help)
-
-        def histogram(metric: Metric, bounds: tuple[float, ...]) -> Histogram:
-            return meter.create_histogram(
-                metric.name, description=metric.help, explicit_bucket_boundaries_advisory=bounds
-            )
-
-        self.http_requests = counter(HTTP_REQUESTS)
-        self.http_duration = histogram(HTTP_REQUEST_DURATION, buckets.http_duration)
-        self.http_size = histogram(HTTP_REQUEST_SIZE, buckets.http_size)
-        self.action_count = counter(ACTION_COUNT)
-        self.action_duration = histogram(ACTION_DURATION, buckets.action_duration)
-        self.action_size = counter(ACTION_SIZE)
-        meter.create_observable_counter(
+        self._made: dict[str, Record] = {}
+        self.http_requests = self.record(HTTP_REQUESTS)
+        self.http_duration = self.record(HTTP_REQUEST_DURATION)
+        self.http_size = self.record(HTTP_REQUEST_SIZE)
+        self.action_count = self.record(ACTION_COUNT)
+        self.action_duration = self.record(ACTION_DURATION)
+        self.action_size = self.record(ACTION_SIZE)
+        self._meter.create_observable_counter(
             "llm_common.handover", [handover.collected], description="Never observed: its callback hands over."
         )
+
+    def record(self, metric: Metric) -> Record:
+        """Return what records on the instrument of ``metric``, which is made on first use."""
+        found = self._made.get(metric.name)
+        return found or self._made.setdefault(metric.name, self._instrument(metric))
+
+    def _instrument(self, metric: Metric) -> Record:
+        if metric.kind is Kind.COUNTER:
+            return self._meter.create_counter(metric.name, description=metric.help).add
+        if metric.kind is Kind.GAUGE:
+            return self._meter.create_up_down_counter(metric.name, description=metric.help).add
+        return self._meter.create_histogram(
+            metric.name, description=metric.help, explicit_bucket_boundaries_advisory=self.buckets.of(metric)
+        ).record
 
 
 _made: WeakKeyDictionary[MeterProvider, Instruments] = WeakKeyDictionary()

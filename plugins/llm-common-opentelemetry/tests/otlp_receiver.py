@@ -56,9 +56,9 @@ class OtlpReceiver:
         for metric in self.metrics.values():
             assert metric.unit == ""
             if metric.WhichOneof("data") == "sum":
-                assert metric.sum.is_monotonic
                 assert metric.sum.aggregation_temporality == AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
-                family = Family(metric.name.removesuffix("_total"), metric.description, "counter")
+                kind = "counter" if metric.sum.is_monotonic else "gauge"
+                family = Family(metric.name.removesuffix("_total"), metric.description, kind)
                 for point in metric.sum.data_points:
                     amount = getattr(point, point.WhichOneof("value") or "as_int")
                     family.samples.append(Sample(metric.name, labels_of(point), amount))
