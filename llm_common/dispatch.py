@@ -265,7 +265,11 @@ def shutdown(timeout: float = SHUTDOWN_TIMEOUT) -> None:
 
     What was recorded can still be scraped. ``configure()`` starts anew. Called without effect on the recording when the
     interpreter exits.
+
+    Raises :class:`ValueError` or :class:`TypeError` where ``timeout`` is no number of seconds from 0 on.
     """
+    if not timeout >= 0:
+        raise ValueError(f"shutdown(timeout={timeout!r}): accepted: a number of seconds, from 0 on")
     with state.changing:
         stopped = state.stopped or state.base
         _put_in_force(nothing_recorded(stopped.settings if stopped else None), state.overrides, timeout)

@@ -81,7 +81,11 @@ class Joined:
 
     def collect(self) -> Iterator[Metric]:
         """Yield the families; those that both have are the backend's."""
-        families = list(self._backend.collect())
+        try:
+            families = list(self._backend.collect())
+        except Exception as fault:
+            log_rendering(fault, "a backend can't show its metrics; the scrape has the global registry's alone")
+            families = []
         names = {family.name for family in families}
         yield from (family for family in REGISTRY.collect() if family.name not in names)
         yield from families
@@ -137,6 +141,13 @@ _logged: set[type[Exception]] = set()
 """The kinds of fault that were logged as a warning; scrapes come every few seconds, and so would their tracebacks."""
 
 
+def log_rendering(fault: Exception, text: str) -> None:
+    """Log why a scrape is not what it should be: a warning with traceback once, then at debug level."""
+    level = logging.DEBUG if type(fault) in _logged else logging.WARNING
+    _logged.add(type(fault))
+    logger.log(level, "%s", text, exc_info=fault)
+
+
 def respond(method: str, query: str, headers: Mapping[str, str], registry: CollectorRegistry | None) -> Response:
     """Answer a request for the metrics. ``headers`` has lower-case names."""
     if method not in {"GET", "HEAD"}:
@@ -145,9 +156,7 @@ def respond(method: str, query: str, headers: Mapping[str, str], registry: Colle
         names = parse_qs(query).get("name[]", ())
         body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
     except Exception as fault:
-        level = logging.DEBUG if type(fault) in _logged else logging.WARNING
-        _logged.add(type(fault))
-        logger.log(level, "the metrics can't be rendered; the scrape is answered with status 500", exc_info=fault)
+        log_rendering(fault, "the metrics can't be rendered; the scrape is answered with status 500")
         return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
     extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
     if gzip_accepted(headers.get("accept-encoding", "")):

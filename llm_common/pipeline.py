@@ -10,9 +10,10 @@ import inspect
 import logging
 import math
 import os
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
@@ -50,6 +51,9 @@ if TYPE_CHECKING:
     from pluggy import HookCaller
 
 logger = logging.getLogger("llm_common")
+
+MOST_RENAMES = 10
+"""How often wrappers may rename one action before that counts as going round in circles."""
 
 BIND_HOOKS = ("llm_common_bind_action", "llm_common_bind_http", "llm_common_bind_metric")
 """The hooks by which a backend gives its recorders."""
@@ -382,19 +386,24 @@ class Pipeline:
         )
         self._extras = {EXTRA_METRICS[name] for name in settings.extra_metrics}
         self._metrics: dict[tuple[Metric, tuple[str, ...]], BoundMetric] = {}
-        with errors_named("llm_common_configured"):
-            self.manager.hook.llm_common_configured.call_historic(kwargs={"settings": settings})
+        configured: HookCaller = self.manager.hook.llm_common_configured
+        with errors_named(configured):
+            configured.call_historic(kwargs={"settings": settings})
         self._exemplar = self._exemplar_source()
         """What tells the labels of an exemplar, guarded; ``None`` where nothing does."""
 
     def _exemplar_source(self) -> ExemplarSource | None:
-        hook = "llm_common_exemplar_source"
-        with errors_named(hook):
-            source = self.manager.hook.llm_common_exemplar_source(settings=self.settings)
+        caller: HookCaller = self.manager.hook.llm_common_exemplar_source
+        with errors_named(caller):
+            source = caller(settings=self.settings)
         if source is None:
             return None
+        whose = " or ".join(f"the {impl.plugin!r}" for impl in caller.get_hookimpls())
         if not callable(source):
-            raise PluginError(f"{hook} returned {shown(source)}, which can't be called; a source is a function")
+            raise PluginError(
+                f"{caller.name} of {whose} returned {shown(source)}, which can't be called; "
+                "return a function without arguments, or None"
+            )
 
         def guarded() -> Mapping[str, str] | None:
             try:
@@ -402,7 +411,7 @@ class Pipeline:
                 return None if labels is None else exemplar_labels(labels)
             except Exception as fault:
                 without = "the measurement counts without an exemplar"
-                self.report_fault("a plugin", f"the source that {hook} returned", fault, effect=without)
+                self.report_fault(whose, f"the source that {caller.name} returned", fault, effect=without)
                 if self.settings.strict:
                     raise
                 return None
@@ -424,6 +433,14 @@ class Pipeline:
             raise PluginError(f"the {described} has a wrong hook: {problem}") from None
         return wrapped
 
+    def _provider(self, name: str, loaded: object) -> HookObject:
+        """Return what is registered for a backend's entry point: it may be in force already, as a plugin."""
+        for one in self.manager.get_plugins():
+            known = cast("HookObject", one)
+            if known.wrapped is loaded and name in self.settings.plugins:
+                return known
+        return self._register(loaded, f"backend {name!r}")
+
     def _add_backend(self, item: object) -> None:
         if not isinstance(item, str):
             name = str(getattr(item, "name", type(item).__name__))
@@ -432,7 +449,7 @@ class Pipeline:
             self._backends[name] = self._register(item, f"backend {name!r}")
             return
         source = self.settings.source("backends")
-        provider = self._register(plugins.load(item, "backend", source), f"backend {item!r}")
+        provider = self._provider(item, plugins.load(item, "backend", source))
         if not hasattr(provider, "llm_common_create_backend"):
             self._backends[item] = provider  # a module or object that is itself the backend
             return
@@ -447,7 +464,8 @@ class Pipeline:
         if backend is None:
             raise PluginError(
                 f"the backend {item!r} ({source}) can't be created: "
-                f"llm_common_create_backend(name={item!r}) of {provider.wrapped!r} returned None"
+                f"llm_common_create_backend(name={item!r}) of {provider.wrapped!r} returned None; "
+                f"it must return the backend where name == {item!r}"
             )
         same = backend is provider.wrapped  # an object that creates itself
         self._backends[item] = provider if same else self._register(backend, f"backend {item!r}")
@@ -508,12 +526,12 @@ class Pipeline:
         ``findable`` says whether ``current_action()`` must find the action's trackers.
         """
         label = clean_label(name)
-        return BoundAction(label, self, self._recorders("llm_common_bind_action", "name", label, clean_label), findable)
+        return BoundAction(label, self, self._recorders(ACTION, label), findable)
 
     def bind_http(self, series: HttpSeries) -> BoundHttp:
         """Ask each backend for its recorder of an HTTP series, as :meth:`bind_action` does for an action."""
         labels = clean_series(series)
-        return BoundHttp(labels, self, self._recorders("llm_common_bind_http", "series", labels, clean_series))
+        return BoundHttp(labels, self, self._recorders(HTTP, labels))
 
     def bind_metric(self, metric: Metric, values: tuple[str, ...]) -> BoundMetric | None:
         """Return one series of a metric beside the contract, or ``None`` where that is switched off.
@@ -526,8 +544,7 @@ class Pipeline:
         if bound is None:
             admitted = self._admitted_metric(metric, values)
             labels = (*map(clean_label, admitted), self.settings.env, self.settings.app)
-            recorders = self._recorders("llm_common_bind_metric", "values", labels, tuple, metric=metric)
-            bound = BoundMetric(self, recorders)
+            bound = BoundMetric(self, self._recorders(Question.of_metric(metric), labels))
             if admitted == values:  # else there would be no end of what is kept
                 bound = self._metrics.setdefault((metric, values), bound)
         return bound
@@ -543,37 +560,42 @@ class Pipeline:
         )
         return (*values[:-1], OVERFLOW)
 
-    def _recorders(
-        self, hook: str, argument: str, value: object, clean: Callable[[Any], object], **more: object
-    ) -> list[tuple[str, Any]]:
+    def _recorders(self, question: "Question", value: object) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
         faults: list[Exception] | None = None
-        for backend in self._binders[hook]:
+        for backend in self._binders[question.hook]:
             try:
-                recorder = self._ask(backend, hook, argument, value, clean, **more)
+                recorder = self._ask(backend, question, value)
                 # Two backends on one registry have the same recorder, which must count once.
                 if recorder is not None and not any(recorder is other for _, other in recorders):
                     recorders.append((backend, recorder))
             except Exception as fault:
-                faults = self.report_fault(backend, hook, fault, faults)
+                faults = self.report_fault(backend, question.hook, fault, faults)
         if faults and self.settings.strict:
             raise faults[0]
         return recorders
 
-    def _ask(
-        self, backend: str, hook: str, argument: str, value: object, clean: Callable[[Any], object], **more: object
-    ) -> object:
-        """Return the recorder that one backend, and the wrappers around it, have for ``value``, or ``None``."""
+    def _ask(self, backend: str, question: "Question", *asked: object) -> object:
+        """Return the recorder that one backend and its wrappers have for the last of ``asked``, or ``None``.
+
+        The others are what it was called before wrappers renamed it.
+        """
+        if len(asked) > MOST_RENAMES:
+            raise PluginError(
+                f"a wrapper of {question.hook} renames without end: {' as '.join(map(shown, asked[:3]))} and so on; "
+                "call bind(other) only for what isn't renamed yet"
+            )
 
         def bind(other: object) -> object:
-            cleaned = clean(other)
-            recorder = self._ask(backend, hook, argument, cleaned, clean)
+            cleaned = question.clean(other)
+            recorder = self._ask(backend, question, *asked, cleaned)
             return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
 
-        if hook != "llm_common_bind_metric":
-            more = {"bind": bind, "exemplar": self._exemplar}
-        recorder = self._binders[hook][backend](**{argument: value}, settings=self.settings, **more)
-        return None if recorder is None else checked_recorder(recorder, hook, backend)
+        given = {**question.given, question.argument: asked[-1], "settings": self.settings}
+        if question.renames:
+            given |= {"bind": bind, "exemplar": self._exemplar}
+        recorder = self._binders[question.hook][backend](**given)
+        return None if recorder is None else checked_recorder(recorder, question.hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
         """Return the status of an action that ``exception`` ended."""
@@ -584,7 +606,7 @@ class Pipeline:
                 if status is not None:
                     return Status(status)
             except Exception as fault:
-                self.report_fault("a plugin", "llm_common_classify_exception", fault)
+                self.report_fault(raiser(hook, fault), hook.name, fault)
         return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
 
     def misused(self, problem: str, key: object = "http_tracking") -> None:
@@ -642,19 +664,54 @@ class Pipeline:
 
 
 @contextmanager
-def errors_named(hook: str) -> Iterator[None]:
-    """Turn whatever a call of ``hook`` raises into a :class:`PluginError` that names it."""
+def errors_named(hook: "HookCaller") -> Iterator[None]:
+    """Turn whatever a call of ``hook`` raises into a :class:`PluginError` that names the hook and the plugin."""
     try:
         yield
     except LLMCommonError:
         raise
     except Exception as problem:
-        raise PluginError(f"{hook} raised {type(problem).__name__}: {problem}") from problem
+        raise PluginError(
+            f"{hook.name} of {raiser(hook, problem)} raised {type(problem).__name__}: {problem}"
+        ) from problem
+
+
+def raiser(hook: "HookCaller", problem: Exception) -> str:
+    """Return which implementation of ``hook`` raised ``problem``, by the traceback: pluggy doesn't tell."""
+    codes = [frame.f_code for frame, _ in traceback.walk_tb(problem.__traceback__)]
+    for impl in hook.get_hookimpls():
+        if getattr(impl.function, "__code__", None) in codes:
+            return f"the {impl.plugin!r}"
+    return "a plugin"
 
 
 def clean_series(series: HttpSeries) -> HttpSeries:
     """Return ``series`` with labels that are valid Unicode."""
     return HttpSeries(*map(clean_label, series))
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What backends are asked for: the recorder of an action, of an HTTP series or of another metric's series."""
+
+    hook: str
+    argument: str
+    """The argument of the hook that says which."""
+    clean: Callable[[Any], object] = tuple
+    """Makes valid labels of what a wrapper asks for instead."""
+    renames: bool = True
+    """Whether wrappers are given ``bind``, and backends the source of exemplars."""
+    given: Mapping[str, object] = field(default_factory=dict)
+    """Further arguments of the hook."""
+
+    @classmethod
+    def of_metric(cls, metric: Metric) -> "Question":
+        """Return the question for the recorder of a series of ``metric``."""
+        return cls("llm_common_bind_metric", "values", renames=False, given={"metric": metric})
+
+
+ACTION = Question("llm_common_bind_action", "name", clean_label)
+HTTP = Question("llm_common_bind_http", "series", clean_series)
 
 
 class RenamedRecorder:

@@ -43,7 +43,7 @@ def load(name: str, role: str, source: str) -> object:
     point = found[name]
     try:
         return point.load()
-    except Exception as problem:
+    except (Exception, SystemExit) as problem:
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
         raise PluginError(
             f"the {role} {name!r} ({source}) can't be loaded: its entry point {point.value!r} in {origin} failed with "

@@ -6,6 +6,7 @@ import sys
 import threading
 import types
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -448,7 +449,7 @@ def test_a_plugin_is_found_by_entry_point_too(distributions: Distributions) -> N
         ),
         (
             "from llm_common import hookimpl\n@hookimpl\ndef llm_common_configured(settings): return 1 / 0\n",
-            ["llm_common_configured raised ZeroDivisionError"],
+            ["llm_common_configured of the backend 'broken' raised ZeroDivisionError"],
         ),
         (
             (
@@ -534,6 +535,56 @@ def test_a_renamed_action_has_its_new_name_in_events_and_in_other_wrappers() -> 
             tracker.size(1)
     assert [event.name for event in memory.events] == ["new", "new"]
     assert [record.name for record in memory.records if isinstance(record, SizedRecord)] == ["new", "new"]
+
+
+def test_a_wrapper_that_renames_without_end_is_an_error_with_the_fix(caplog: pytest.LogCaptureFixture) -> None:
+    class Prefix:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str, bind: Any) -> Any:
+            yield
+            return bind(f"shop_{name}")
+
+    configure(app="shop_bot", backends=[ListBackend()], plugins=[Prefix()])
+    with action_tracking("menu_handler"):
+        pass
+    message = caplog.records[0].getMessage()
+    assert "renames without end: 'menu_handler' as 'shop_menu_handler' as 'shop_shop_menu_handler' and so on" in message
+    assert "call bind(other) only for what isn't renamed yet" in message
+
+
+def test_a_classifier_that_fails_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong:
+        @hookimpl
+        def llm_common_classify_exception(self) -> Status:
+            raise LookupError("no such class")
+
+    configure(app="shop_bot", backends=[ListBackend()], plugins=[Wrong()])
+    with suppress(ValueError), action_tracking("menu_handler"):
+        raise ValueError
+    assert caplog.records[0].getMessage().startswith("the plugin <")
+
+
+def test_who_raised_is_a_plugin_where_the_traceback_does_not_tell(caplog: pytest.LogCaptureFixture) -> None:
+    class Odd:
+        @hookimpl
+        def llm_common_classify_exception(self) -> Any:
+            return "no status"
+
+    configure(app="shop_bot", backends=[ListBackend()], plugins=[Odd()])
+    with suppress(ValueError), action_tracking("menu_handler"):
+        raise ValueError
+    assert caplog.records[0].getMessage().startswith("a plugin: llm_common_classify_exception raised ValueError")
+
+
+def test_a_shutdown_takes_a_number_of_seconds() -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    for wrong in (-0.5, float("nan")):
+        with pytest.raises(ValueError, match="accepted: a number of seconds, from 0 on"):
+            shutdown(wrong)
+    with pytest.raises(TypeError):
+        shutdown(None)  # type: ignore[arg-type]
+    assert backend.shutdowns == []
 
 
 def test_an_http_series_can_be_bound_as_another() -> None:
@@ -885,7 +936,7 @@ def test_a_plugin_that_fails_under_two_overrides_fails_in_configure_and_changes_
     configure(app="shop_bot", backends=[backend])
     with override(plugins=(moody,)), override(plugins=()):
         moody.failing = True
-        with pytest.raises(PluginError, match="llm_common_configured raised OSError"):
+        with pytest.raises(PluginError, match=r"llm_common_configured of the plugin <.* raised OSError"):
             configure(app="shop_bot", backends=["noop"])
         track("1")
     track("2")

@@ -7,12 +7,16 @@ they are without. The latest exemplar of each counter and of each bucket is kept
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from time import time
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 from prometheus_client.samples import Exemplar, Sample
 
-from llm_common.backends.rendering import go_number
+from llm_common.backends.rendering import escaped, go_number
 from llm_common.contract import ExemplarSource, Status
+
+if TYPE_CHECKING:
+    from llm_common.backends.action_series import ActionSeries
+    from llm_common.backends.http_series import HttpBatch
 
 
 class Exemplars:
@@ -33,44 +37,14 @@ class Exemplars:
         self.buckets[bisect_left(bounds, seconds)] = Exemplar(dict(labels), seconds, now)
 
 
-class ActionSeriesWithExemplars(Protocol):
-    """An action's series, as far as :class:`TracedActionRecorder` needs it."""
-
-    bounds: tuple[float, ...]
-    exemplars: Exemplars | None
-
-    def finished(self, status: Status, seconds: float) -> None:
-        """Count one action."""
-
-    def sized(self, amount: float) -> None:
-        """Add to the action's size."""
-
-
-class HttpSeriesWithExemplars(Protocol):
-    """An HTTP series, as far as :class:`TracedHttpRecorder` needs it."""
-
-    exemplars: Exemplars | None
-
-    @property
-    def duration_bounds(self) -> tuple[float, ...]:
-        """The upper bounds of the duration's buckets, in seconds."""
-
-    @property
-    def status(self) -> str:
-        """The status of all its exchanges."""
-
-    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
-        """Count one exchange."""
-
-
 class TracedActionRecorder:
     """The recorder of an action where there is a source of exemplars."""
 
     __slots__ = ("_exemplars", "_series", "sized", "source")
 
-    def __init__(self, series: ActionSeriesWithExemplars, source: ExemplarSource) -> None:
+    def __init__(self, series: "ActionSeries", exemplars: Exemplars, source: ExemplarSource) -> None:
         self._series = series
-        self._exemplars = series.exemplars = series.exemplars or Exemplars()
+        self._exemplars = exemplars
         self.source = source
         self.sized = series.sized
 
@@ -85,24 +59,25 @@ class TracedActionRecorder:
 class TracedHttpRecorder:
     """The recorder of an HTTP series where there is a source of exemplars."""
 
-    __slots__ = ("_exemplars", "_series", "source")
+    __slots__ = ("_batch", "_exemplars", "source")
 
-    def __init__(self, series: HttpSeriesWithExemplars, source: ExemplarSource) -> None:
-        self._series = series
-        self._exemplars = series.exemplars = series.exemplars or Exemplars()
+    def __init__(self, batch: "HttpBatch", exemplars: Exemplars, source: ExemplarSource) -> None:
+        self._batch = batch
+        self._exemplars = exemplars
         self.source = source
 
     def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count one exchange."""
-        self._series.finished(seconds, request_bytes, response_bytes)
+        batch = self._batch
+        batch.finished(seconds, request_bytes, response_bytes)
         labels = self.source()
         if labels is not None:
-            self._exemplars.keep(labels, self._series.status, self._series.duration_bounds, seconds)
+            self._exemplars.keep(labels, batch.series.status, batch.buckets.http_duration, seconds)
 
 
 def written(exemplar: Exemplar) -> str:
     """Return an exemplar as it stands behind a value in OpenMetrics, written as prometheus_client does."""
-    labels = ",".join(f'{name}="{_escaped(value)}"' for name, value in sorted(exemplar.labels.items()))
+    labels = ",".join(f'{name}="{escaped(value)}"' for name, value in sorted(exemplar.labels.items()))
     return f" # {{{labels}}} {go_number(exemplar.value)} {exemplar.timestamp}"
 
 
@@ -130,7 +105,3 @@ def bucket_samples(samples: Iterator[Sample], exemplars: Exemplars | None) -> It
 def count_sample(sample: Sample, status: str, exemplars: Exemplars | None) -> Sample:
     """Return a counter's sample with its exemplar if there is one."""
     return sample._replace(exemplar=exemplars.counts.get(status)) if exemplars else sample
-
-
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

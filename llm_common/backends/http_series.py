@@ -123,16 +123,6 @@ class HttpBatch:
         del samples[:taken]
 
     @property
-    def duration_bounds(self) -> tuple[float, ...]:
-        """The upper bounds of the duration's buckets, in seconds."""
-        return self.buckets.http_duration
-
-    @property
-    def status(self) -> str:
-        """The status of all its exchanges."""
-        return self.series.status
-
-    @property
     def shown_labels(self) -> dict[str, str]:
         """The labels of the series; sizes have the direction besides."""
         env, app = self._env_app
@@ -169,7 +159,7 @@ def _requests_text(every: HttpSnapshot, form: Format) -> Iterator[str]:
     for batch, totals in every:
         line = _others(batch).join(batch.templates.requests) % go_number(totals.exchanges)
         if batch.exemplars and form == "openmetrics":
-            line = exemplars.with_count_exemplar(line, batch.status, batch.exemplars)
+            line = exemplars.with_count_exemplar(line, batch.series.status, batch.exemplars)
         yield line
 
 
@@ -191,7 +181,7 @@ def _size_text(every: HttpSnapshot) -> Iterator[str]:
 def _requests_samples(every: HttpSnapshot) -> list[Sample]:
     return [
         exemplars.count_sample(
-            Sample(HTTP_REQUESTS.name, batch.shown_labels, totals.exchanges), batch.status, batch.exemplars
+            Sample(HTTP_REQUESTS.name, batch.shown_labels, totals.exchanges), batch.series.status, batch.exemplars
         )
         for batch, totals in every
     ]
@@ -203,7 +193,7 @@ def _duration_samples(every: HttpSnapshot) -> list[Sample]:
         for batch, totals in every
         for sample in exemplars.bucket_samples(
             histogram_samples(
-                HTTP_REQUEST_DURATION, batch.shown_labels, batch.duration_bounds, totals.durations, totals.seconds
+                HTTP_REQUEST_DURATION, batch.shown_labels, batch.buckets.http_duration, totals.durations, totals.seconds
             ),
             batch.exemplars,
         )

@@ -78,9 +78,14 @@ def header(metric: Metric, form: Format) -> str:
     return generate_openmetrics(empty).removesuffix(EOF).decode()  # type: ignore[no-untyped-call, no-any-return]
 
 
+def escaped(label: str) -> str:
+    """Return a label's value as it stands between quotes on a scrape."""
+    return label.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+
+
 def quoted(label: str) -> str:
     """Return a label's value as it stands between the quotes of a template."""
-    return label.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"").replace("%", "%%")
+    return escaped(label).replace("%", "%%")
 
 
 def placeholder(*others: str) -> str:

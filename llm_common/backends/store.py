@@ -11,7 +11,7 @@ from prometheus_client.metrics_core import Metric as Family
 from llm_common.backends import action_series, extra_series, http_series
 from llm_common.backends.action_series import ActionSeries, ActionTemplates
 from llm_common.backends.batching import Batch, Folder
-from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
+from llm_common.backends.exemplars import Exemplars, TracedActionRecorder, TracedHttpRecorder
 from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch, HttpTemplates
 from llm_common.backends.rendering import empty_families
@@ -36,6 +36,7 @@ class BatchedStore:
         self._http: dict[tuple[HttpSeries, str, str], HttpBatch] = {}
         self._http_templates: dict[tuple[str, str, str], HttpTemplates] = {}
         self._extras: dict[tuple[Metric, tuple[str, ...]], ExtraSeries] = {}
+        self._exemplars: dict[Hashable, Exemplars] = {}
         self._traced_actions: dict[Hashable, TracedActionRecorder] = {}
         self._traced_http: dict[Hashable, TracedHttpRecorder] = {}
 
@@ -58,8 +59,9 @@ class BatchedStore:
 
     def traced_action(self, name: str, env: str, app: str, source: ExemplarSource) -> TracedActionRecorder:
         """Return the recorder of an action that keeps exemplars, the same for the same labels and source."""
-        recorder = TracedActionRecorder(self.action(name, env, app), source)
-        return _kept(self._traced_actions, (name, env, app), recorder)
+        series = self.action(name, env, app)
+        series.exemplars = self._exemplars.setdefault((name, env, app), Exemplars())
+        return _kept(self._traced_actions, (name, env, app), TracedActionRecorder(series, series.exemplars, source))
 
     def http(self, series: HttpSeries, env: str, app: str) -> HttpBatch:
         """Return the recorder of an HTTP series, always the same for the same labels."""
@@ -84,8 +86,9 @@ class BatchedStore:
 
     def traced_http(self, series: HttpSeries, env: str, app: str, source: ExemplarSource) -> TracedHttpRecorder:
         """Return the recorder of an HTTP series that keeps exemplars, the same for the same labels and source."""
-        recorder = TracedHttpRecorder(self.http(series, env, app), source)
-        return _kept(self._traced_http, (series, env, app), recorder)
+        batch = self.http(series, env, app)
+        batch.exemplars = self._exemplars.setdefault((series, env, app), Exemplars())
+        return _kept(self._traced_http, (series, env, app), TracedHttpRecorder(batch, batch.exemplars, source))
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""
@@ -119,7 +122,7 @@ class BatchedStore:
 
 def _kept(recorders: dict[Hashable, Traced], key: Hashable, made: Traced) -> Traced:
     """Return the recorder that is kept under ``key``, which is ``made`` unless there is one with the same source."""
-    found = recorders.get(key)
-    if found is None or found.source is not made.source:
+    found = recorders.setdefault(key, made)
+    if found.source is not made.source:  # of an earlier configuration
         found = recorders[key] = made
     return found

@@ -4,6 +4,7 @@ aioprometheus' own metrics read a value, add to it and write it back, without a 
 counted in them; the collectors that stand in the registry look at the totals when a scrape comes.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from threading import RLock
@@ -24,6 +25,15 @@ from llm_common.settings import Settings
 from llm_common_aioprometheus.collectors import CountedBy, StoredCounter, StoredGauge, StoredHistogram
 
 _lock = RLock()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    _lock = RLock()  # the thread that held it in the parent does not exist here
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 class AioprometheusBackend:

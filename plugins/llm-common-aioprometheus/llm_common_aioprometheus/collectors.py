@@ -20,7 +20,7 @@ class Bound(float):
         return go_number(self)
 
 
-def escaped(labels: Mapping[str, str]) -> dict[str, str]:
+def shown_labels(labels: Mapping[str, str]) -> dict[str, str]:
     """Return labels as they may stand on a scrape, since aioprometheus writes them as they are.
 
     The rules are those of the text format: a backslash before a backslash, a quote and ``n`` for a newline.
@@ -38,7 +38,7 @@ class CountedBy(ABC, Collector):
 
     def get_all(self) -> list[tuple[dict[str, str], Any]]:
         """Return the labels, as they stand on a scrape, and the value of each series."""
-        return [(escaped(labels), value) for labels, value in self._series()]
+        return [(shown_labels(labels), value) for labels, value in self._series()]
 
     def get_value(self, labels: Mapping[str, str]) -> Any:
         """Return the value of the series that has these labels. Raises :class:`KeyError` where there is none."""

@@ -1,12 +1,14 @@
 """What is the backend's own: its place in a registry, aioprometheus' endpoints, and what its collectors refuse."""
 
 import asyncio
+import gc
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any, cast
 
 import aiohttp
@@ -29,6 +31,7 @@ from llm_common.dispatch import bind_http
 from llm_common.errors import ConfigurationError
 from llm_common.prometheus import render_metrics
 from llm_common_aioprometheus import AioprometheusBackend
+from llm_common_aioprometheus import backend as backend_module
 
 LABELS = {"name": "menu_handler", "env": "dev", "app": "shop_bot"}
 SERVED = HttpSeries("GET", "200", "items/{item_id}", "app_api")
@@ -127,6 +130,39 @@ def test_an_endpoint_shows_each_series_once_after_the_backend_was_switched(
     assert f"{COUNTED} 2.0\n" in text
     configure(app="shop_bot", env="dev", backends=[AioprometheusBackend(registry), PrometheusBackend(default)])
     assert f"{COUNTED} 5.0\n" in render_metrics()[0].decode()
+
+
+def test_a_backend_that_cannot_be_shown_leaves_the_rest_of_the_scrape(
+    registry: Registry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend = AioprometheusBackend(registry)
+    configure(app="shop_bot", backends=[backend])
+    monkeypatch.setattr(backend, "collect", lambda since: [])
+    assert b"python_info" in render_metrics()[0]
+    assert "a backend can't show its metrics; the scrape has the global registry's alone" in caplog.text
+
+
+def test_a_child_process_binds_though_the_parent_held_the_lock(registry: Registry) -> None:
+    backend = AioprometheusBackend(Registry())
+    held, release = Event(), Event()
+
+    def hold() -> None:
+        with backend_module._lock:
+            held.set()
+            release.wait(30)
+
+    thread = Thread(target=hold)
+    thread.start()
+    held.wait(30)
+    child = os.fork()
+    if child == 0:  # pragma: no cover - runs in the child, which ends without reporting
+        signal.alarm(60)
+        configure(backends=[backend])
+        os._exit(7)
+    release.set()
+    thread.join()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    gc.collect()
 
 
 def test_it_is_chosen_by_name_and_then_uses_the_default_registry(default_registry: Registry) -> None:

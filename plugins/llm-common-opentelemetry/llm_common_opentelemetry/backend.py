@@ -1,13 +1,25 @@
 """The backend: recorders that know their instruments and attributes, and hand measurements over."""
 
-from opentelemetry.metrics import MeterProvider, get_meter_provider
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+
+from opentelemetry.metrics import MeterProvider
 
 from llm_common import hookimpl
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, HTTP_REQUEST_SIZE, HTTP_REQUESTS, Metric
+from llm_common.catalog import (
+    ACTION_COUNT,
+    ACTION_DURATION,
+    ACTION_SIZE,
+    HTTP_REQUEST_DURATION,
+    HTTP_REQUEST_SIZE,
+    HTTP_REQUESTS,
+    Metric,
+)
 from llm_common.contract import HttpSeries, Status
 from llm_common.settings import Settings
-from llm_common_opentelemetry.handover import Attributes, handover
-from llm_common_opentelemetry.instruments import Instruments, check_bounds, instruments_of
+from llm_common_opentelemetry.handover import Attributes, Record, handover
+from llm_common_opentelemetry.instruments import Instruments, instruments_of
 
 
 class OpenTelemetryActionRecorder:
@@ -19,9 +31,7 @@ class OpenTelemetryActionRecorder:
         labels = {"name": name, "env": env, "app": app}
         self._attributes = chosen(labels, ACTION_DURATION.labels)
         self._by_status = {status: chosen({**labels, "status": status.value}, ACTION_COUNT.labels) for status in Status}
-        self._count = instruments.action_count
-        self._duration = instruments.action_duration
-        self._size = instruments.action_size
+        self._count, self._duration, self._size = on(instruments, ACTION_COUNT, ACTION_DURATION, ACTION_SIZE)
 
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""
@@ -42,9 +52,9 @@ class OpenTelemetryHttpRecorder:
         self._attributes = chosen(labels, HTTP_REQUESTS.labels)
         self._in = chosen({**labels, "direction": "in"}, HTTP_REQUEST_SIZE.labels)
         self._out = chosen({**labels, "direction": "out"}, HTTP_REQUEST_SIZE.labels)
-        self._requests = instruments.http_requests
-        self._duration = instruments.http_duration
-        self._size = instruments.http_size
+        self._requests, self._duration, self._size = on(
+            instruments, HTTP_REQUESTS, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE
+        )
 
     def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count one exchange."""
@@ -59,15 +69,20 @@ class OpenTelemetryHttpRecorder:
 class OpenTelemetryMetricRecorder:
     """The recorder of one series of a metric beside the contract."""
 
-    __slots__ = ("_attributes", "_record")
+    __slots__ = ("_attributes", "_instrument")
 
     def __init__(self, instruments: Instruments, metric: Metric, values: tuple[str, ...]) -> None:
-        self._record = instruments.record(metric)
+        (self._instrument,) = on(instruments, metric)
         self._attributes = dict(zip(metric.labels, values, strict=True))
 
     def record(self, amount: float) -> None:
         """Add to a counter or gauge, or observe in a histogram."""
-        handover.add((self._record, amount, self._attributes))
+        handover.add((self._instrument, amount, self._attributes))
+
+
+def on(instruments: Instruments, *metrics: Metric) -> list[Callable[[], Record]]:
+    """Return for each metric what looks up its instrument, when a measurement is handed over."""
+    return [partial(instruments.record, metric) for metric in metrics]
 
 
 def chosen(labels: Attributes, names: tuple[str, ...]) -> Attributes:
@@ -85,42 +100,51 @@ class OpenTelemetryBackend:
 
     def __init__(self, meter_provider: MeterProvider | None = None) -> None:
         self._given = meter_provider
+        self._instruments = instruments_of(meter_provider)
 
     @property
     def meter_provider(self) -> MeterProvider:
         """The provider that is recorded on."""
-        return self._given or get_meter_provider()
+        return self._instruments.provider
 
     @hookimpl
     def llm_common_configured(self, settings: Settings) -> None:
-        """Refuse bounds that the provider's instruments can't take any more."""
-        check_bounds(self.meter_provider, settings.buckets)
+        """Join the provider, and refuse bounds that its instruments can't take any more."""
+        self._instruments.check(settings.buckets)
+        self._instruments.attach()
 
     @hookimpl
     def llm_common_bind_action(self, name: str, settings: Settings) -> OpenTelemetryActionRecorder:
         """Return the recorder of an action's series."""
-        instruments = instruments_of(self.meter_provider, settings.buckets)
-        return OpenTelemetryActionRecorder(instruments, name, settings.env, settings.app)
+        labels = name, settings.env, settings.app
+        return self._instruments.recorder(
+            labels, settings.buckets, lambda: OpenTelemetryActionRecorder(self._instruments, *labels)
+        )
 
     @hookimpl
     def llm_common_bind_http(self, series: HttpSeries, settings: Settings) -> OpenTelemetryHttpRecorder:
         """Return the recorder of an HTTP series."""
-        instruments = instruments_of(self.meter_provider, settings.buckets)
-        return OpenTelemetryHttpRecorder(instruments, series, settings.env, settings.app)
+        labels = series, settings.env, settings.app
+        return self._instruments.recorder(
+            labels, settings.buckets, lambda: OpenTelemetryHttpRecorder(self._instruments, *labels)
+        )
 
     @hookimpl
     def llm_common_bind_metric(
         self, metric: Metric, values: tuple[str, ...], settings: Settings
     ) -> OpenTelemetryMetricRecorder:
         """Return the recorder of a series of a metric beside the contract."""
-        instruments = instruments_of(self.meter_provider, settings.buckets)
-        return OpenTelemetryMetricRecorder(instruments, metric, values)
+        return self._instruments.recorder(
+            (metric, values), settings.buckets, lambda: OpenTelemetryMetricRecorder(self._instruments, metric, values)
+        )
 
     @hookimpl
     def llm_common_shutdown(self, timeout: float) -> None:
         """Hand over what is pending. When it is exported is up to the provider, which the application shuts down.
 
-        Raises :class:`TimeoutError` where that takes longer than ``timeout`` seconds.
+        Raises :class:`TimeoutError` where that takes longer than ``timeout`` seconds. While the interpreter exits, the
+        provider's last collection takes what is pending.
         """
-        if not handover.deliver(timeout):
-            raise TimeoutError(f"a measurement that OpenTelemetry was given is still under way after {timeout} seconds")
+        with suppress(RuntimeError):
+            if not handover.finish(timeout):
+                raise TimeoutError(f"OpenTelemetry has not taken all measurements within {timeout} seconds")

@@ -1,5 +1,6 @@
 """What is the backend's own: providers, views, exemplars, and the way of measurements from a block to a reader."""
 
+import gc
 import logging
 import os
 import signal
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import Any
+from weakref import ref
 
 import pytest
 from opentelemetry import metrics
@@ -30,7 +32,7 @@ from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.catalog import METRICS
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import bind_http
-from llm_common.errors import ConfigurationError, PluginError
+from llm_common.errors import ConfigurationError
 from llm_common.prometheus import render_metrics
 from llm_common_opentelemetry import OpenTelemetryBackend
 from llm_common_opentelemetry.handover import MANY
@@ -282,7 +284,7 @@ def test_a_shutdown_waits_no_longer_than_it_may(caplog: pytest.LogCaptureFixture
     assert begun.wait(PATIENCE)
     shutdown(0.01)
     release.set()
-    assert "still under way after 0.01 seconds" in caplog.text
+    assert "OpenTelemetry has not taken all measurements within 0.01 seconds" in caplog.text
     configure(backends=["noop"])
     shutdown()
 
@@ -334,9 +336,100 @@ def test_the_prometheus_backend_shows_the_traces_too(beside: bool) -> None:
     }
 
 
-def test_named_as_backend_and_as_plugin_it_is_refused() -> None:
-    with pytest.raises(PluginError, match="given twice"):
-        configure(backends="opentelemetry", plugins="opentelemetry")
+def test_named_as_backend_and_as_plugin_it_is_in_force_once() -> None:
+    registry = CollectorRegistry()
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), "opentelemetry"], plugins="opentelemetry")
+    with span() as trace:
+        act()
+    assert trace in openmetrics(registry)
+    assert 'status="ok"} 1.0 ' in openmetrics(registry)
+
+
+def test_two_backends_on_one_provider_count_once(read: Read) -> None:
+    configure(app="shop_bot", env="dev", backends=[read.backend, OpenTelemetryBackend(read.provider)])
+    act()
+    bind_http(SERVED).finished(0.5, 1, 2)
+    assert [point.value for point in read.points("genapp_action_count_total")] == [1]
+    assert [point.value for point in read.points("genapp_http_requests_total")] == [1]
+
+
+def test_a_provider_that_nobody_uses_any_more_is_not_kept() -> None:
+    read = Read()
+    configure(backends=[read.backend])
+    act()
+    assert len(read.points("genapp_action_count_total")) == 1
+    gone = ref(read.provider)
+    configure(backends=["noop"])
+    del read
+    gc.collect()
+    assert gone() is None
+
+
+def test_without_threads_everything_arrives_with_the_next_collection(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("llm_common_opentelemetry.handover.start_new_thread", refused)
+    act(2 * MANY)
+    shutdown()
+    assert read.points("genapp_action_count_total")[0].value == 2 * MANY
+    late = Read()
+    configure(app="shop_bot", backends=[late.backend])
+    act()
+    monkeypatch.undo()
+    with span():
+        act()
+    shutdown()
+    assert late.points("genapp_action_count_total")[0].value == 2
+
+
+SIGNALS = """
+import signal
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from llm_common import action_tracking, configure, shutdown
+from llm_common_opentelemetry import OpenTelemetryBackend
+
+reader = InMemoryMetricReader()
+provider = MeterProvider([reader])
+configure(backends=[OpenTelemetryBackend(provider)])
+handled = 0
+
+def handle(*_):
+    global handled
+    handled += 1
+    with action_tracking(f"signal_{handled % 50}_task"):
+        pass
+    if handled < 1000:
+        signal.setitimer(signal.ITIMER_REAL, 0.0005)
+
+signal.signal(signal.SIGALRM, handle)
+signal.setitimer(signal.ITIMER_REAL, 0.0005)
+rounds = 0
+while handled < 1000:
+    reader.get_metrics_data()
+    with action_tracking("menu_handler"):
+        rounds += 1
+shutdown()
+points = [
+    point
+    for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics
+    for metric in scope.metrics
+    if metric.name == "genapp_action_count_total"
+    for point in metric.data.data_points
+]
+by_signal = sum(point.value for point in points if point.attributes["name"].startswith("signal"))
+print(handled - by_signal, rounds - sum(point.value for point in points if point.attributes["name"] == "menu_handler"))
+"""
+
+
+@pytest.mark.e2e
+def test_first_actions_in_signal_handlers_that_interrupt_collections_count_and_never_hang(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", SIGNALS]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "0 0\n")
 
 
 def test_an_exemplar_reaches_an_otlp_receiver() -> None:
