@@ -132,6 +132,46 @@ FAULTS = [
         ),
         "interruptions",
     ),
+    Fault(
+        "reads, adds and writes under a lock that may be taken twice",
+        "self._new.extend(measurements)  # atomic",
+        (
+            "with vars(self).setdefault('lock', __import__('threading').RLock()):\n"
+            "            for series, amount in measurements:\n"
+            "                self._totals[series] = self._totals.get(series, 0.0) + amount"
+        ),
+        "interruptions",
+    ),
+    Fault(
+        "waits for a lock when it is bound",
+        "return ActionTally(self.tally, name, settings)",
+        "with vars(self).setdefault('lock', Lock()):\n            return ActionTally(self.tally, name, settings)",
+        "first_used",
+    ),
+    Fault(
+        "shows the latest series alone",
+        "return dict(self._totals)",
+        "return dict(list(self._totals.items())[-20_000:])",
+        "many_series",
+    ),
+    Fault(
+        "takes its time to shut down",
+        "print(self.text())",
+        "__import__('time').sleep(7)",
+        "everything_recorded",
+    ),
+    Fault(
+        "has the bounds of the first configuration",
+        "    @hookimpl\n    def llm_common_bind_action(self, name, settings):\n",
+        (
+            "    @hookimpl\n    def llm_common_configured(self, settings):\n"
+            "        vars(self).setdefault('first', settings)\n\n"
+            "    @hookimpl\n    def llm_common_bind_action(self, name, settings):\n"
+            "        settings = __import__('dataclasses').replace("
+            "settings, action_duration_buckets=self.first.action_duration_buckets)\n"
+        ),
+        "can_be_configured",
+    ),
     Fault("doesn't escape", "return text.replace", "return text\n    return text.replace", "hostile"),
     Fault("cuts labels", "{escaped(value)}", "{escaped(value[:1000])}", "hostile"),
     Fault("trims labels", "{escaped(value)}", "{escaped(value.strip())}", "hostile"),

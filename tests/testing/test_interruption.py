@@ -7,15 +7,16 @@ import pytest
 from llm_common.testing.conformance.interruption import interrupted_everywhere, within
 
 
-def test_each_line_is_interrupted_once() -> None:
+def test_each_instruction_is_interrupted_once() -> None:
     seen: list[str] = []
 
     def run() -> None:
         for _ in range(3):
             seen.append("line")
 
-    assert interrupted_everywhere(run, lambda: seen.append("interruption")) == 2
-    assert seen.count("interruption") == 2
+    number = interrupted_everywhere(run, lambda: seen.append("interruption"))
+    assert 5 < number < 50
+    assert seen.count("interruption") == number
     assert seen.count("line") == 3
 
 

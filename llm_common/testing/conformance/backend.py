@@ -7,9 +7,10 @@ The suite gives it measurements through the facade, as applications do, and comp
 import asyncio
 import sys
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from itertools import pairwise
+from copy import copy
+from itertools import count, pairwise
 from math import inf, nextafter
 from threading import Barrier, Thread
 from threading import enumerate as threads_alive
@@ -33,6 +34,7 @@ from llm_common.catalog import (
 from llm_common.contract import FOLD_AT, HttpSeries, Status
 from llm_common.decorator import action_tracking_decorator
 from llm_common.dispatch import Configuration, active, bind_http, configure, override, shutdown
+from llm_common.hookspecs import hookimpl
 from llm_common.testing.conformance.interruption import interrupted_everywhere, within
 from llm_common.testing.conformance.programs import run_programs
 from llm_common.testing.conformance.recording import PATIENCE
@@ -43,11 +45,33 @@ from llm_common.tracking import action_tracking
 SERVED = HttpSeries("POST", "201", "items/{item_id}", "app_api")
 SENT = HttpSeries("GET", "timeout", "v1/models", "llm")
 
+TIMEOUT = 1.0
+"""How long, in seconds, a backend is given to shut down."""
+
+SLACK = 4.0
+"""By how much, in seconds, it may be late on a busy machine."""
+
 THREADS = 8
 """How many threads record at the same time."""
 
 ROUNDS = 500
 """How often each of them does everything once."""
+
+NEW_EVERY = 200
+"""After how many interruptions the next one brings a name that was never used."""
+
+
+class ExemplarSource:
+    """A plugin that gives the labels of exemplars."""
+
+    def __init__(self, labels: Callable[[], Mapping[str, str] | None]) -> None:
+        self._labels = labels
+
+    @hookimpl
+    def llm_common_exemplar_source(self) -> Callable[[], Mapping[str, str] | None]:
+        """Return what tells the labels."""
+        return self._labels
+
 
 HOSTILE = (
     *('"', "\\", "\n", "\\n", '\\"', 'a="b"', "{}", "{other}", "%s%d%%", "#", " ", "a b", "a,b", "\t", "\r", "\r\n"),
@@ -70,7 +94,8 @@ class BackendContract(ABC):
     def create(self) -> object:
         """Return the backend, with a storage of its own in which nothing was recorded yet.
 
-        Called once for each instance of the class, which can keep in ``self`` what :meth:`read` needs.
+        It can keep in ``self`` what :meth:`read` needs: it is called once for each instance, and on a copy of its own
+        for each random program.
         """
 
     @abstractmethod
@@ -97,7 +122,8 @@ class BackendContract(ABC):
 
     def _shut_down(self) -> None:
         """Call ``llm_common_shutdown`` where it may hang, which must not hold the locks of the facade then."""
-        within(self.patience, lambda: active().shutdown(1.0), "llm_common_shutdown(timeout=1.0)")
+        patience = min(self.patience, TIMEOUT + SLACK)
+        within(patience, lambda: active().shutdown(TIMEOUT), f"llm_common_shutdown(timeout={TIMEOUT})")
 
     def test_nothing_is_shown_before_anything_was_recorded(self) -> None:
         """Configuring alone, and binding alone, measure nothing."""
@@ -181,16 +207,17 @@ class BackendContract(ABC):
 
     def test_buckets_can_be_configured(self) -> None:
         """The settings' bounds, for each histogram its own."""
-        with self.session(
-            action_duration_buckets=[0.5, 7], http_duration_buckets=[0.25, 2, 3], http_size_buckets=[10, 1e7]
-        ) as session:
+        with self.session() as session:  # nothing is recorded yet, so what a later configuration says counts
+            session.configure(
+                action_duration_buckets=[0.5, 7], http_duration_buckets=[0.25, 2, 3], http_size_buckets=[10, 1e7]
+            )
             for seconds in (0.5, 0.6, 7, 8):
                 session.act("menu_handler", seconds=seconds)
                 session.exchange(SERVED, seconds, int(seconds * 10), int(seconds * 1e6))
             session.check()
 
     def test_sizes_add_up_at_once(self) -> None:
-        """``size()`` shows before the action ends, adds, and keeps to its action; none given, none shown."""
+        """``size()`` shows before the action ends, adds, and keeps to its action."""
         with self.session() as session:
             with action_tracking("import_task") as tracker:
                 for amount in (1, 2.5, 0, 10**6):
@@ -265,6 +292,23 @@ class BackendContract(ABC):
                 session.exchange(HttpSeries(*series), 1, times, 2 * times, times=times)
             session.act("same", times=2)
             session.act("other", times=3)
+            session.check()
+
+    def test_many_series_are_all_shown(self) -> None:
+        """A thousand and a half actions, each with its own."""
+        with self.session() as session:
+            for number in range(1_500):
+                session.act(f"own_{number}_handler", seconds=number)
+            session.check()
+
+    def test_a_source_of_exemplars_changes_no_counts(self) -> None:
+        """Whether a measurement has an exemplar or not, it counts."""
+        with self.session() as session:
+            labels = iter([None, {"trace_id": "a"}, None, {"trace_id": "b"}] * FOLD_AT)
+            session.configure(plugins=[ExemplarSource(labels.__next__)])
+            for status in Status:
+                session.act("menu_handler", status, 0.25, times=FOLD_AT)
+            session.exchange(SERVED, 0.25, 1, 2, times=20)
             session.check()
 
     def test_threads_lose_and_double_nothing(self) -> None:
@@ -353,7 +397,7 @@ class BackendContract(ABC):
             session.expect_action("stream_llm_call", Status.CANCELLED)
             session.check()
 
-    def test_interruptions_at_any_line_lose_and_double_nothing(self) -> None:
+    def test_interruptions_at_any_instruction_lose_and_double_nothing(self) -> None:
         """A signal handler or a ``__del__`` that tracks may interrupt recording and reading anywhere."""
         with self.session() as session:
 
@@ -388,6 +432,39 @@ class BackendContract(ABC):
             session.expect_action("menu_handler", Status.CANCELLED)
             session.expect_exchange(SERVED, 0.5, 10, 2_000, times=FOLD_AT + 8)
             session.expect_exchange(SERVED, 0.25, 1, 3, times=times[0] + 1)
+            session.check()
+
+    def test_actions_that_are_first_used_in_interruptions_count(self) -> None:
+        """A signal handler or a ``__del__`` may be the first to track an action, also while another is bound."""
+        with self.session(max_series=10_000) as session:
+            numbers = count()
+
+            def interruption() -> None:  # pragma: no cover - another tracer is at work
+                number = next(numbers) // NEW_EVERY
+                with action_tracking(f"new_{number}_handler"):
+                    pass
+                bind_http(SERVED._replace(resource=f"new/{number}")).finished(0.25, 1, 3)
+
+            def program() -> None:  # pragma: no cover - another tracer is at work
+                list(self.read())
+                for number in range(3):
+                    with action_tracking(f"own_{number}_task"):
+                        pass
+                    bind_http(SERVED._replace(resource=f"own/{number}")).finished(0.5, 10, 2_000)
+
+            within(
+                self.patience,
+                lambda: interrupted_everywhere(program, interruption),
+                "reading, binding and recording, interrupted by a signal handler or a __del__ that binds,",
+            )
+            total = next(numbers)
+            for number in range(total // NEW_EVERY + 1):
+                times = min(NEW_EVERY, total - number * NEW_EVERY)
+                session.expect_action(f"new_{number}_handler", times=times)
+                session.expect_exchange(SERVED._replace(resource=f"new/{number}"), 0.25, 1, 3, times=times)
+            for number in range(3):
+                session.expect_action(f"own_{number}_task")
+                session.expect_exchange(SERVED._replace(resource=f"own/{number}"), 0.5, 10, 2_000)
             session.check()
 
     def test_hostile_text_is_shown_as_it_is(self) -> None:
@@ -519,4 +596,4 @@ class BackendContract(ABC):
 
     def test_random_programs_give_what_the_memory_backend_has(self) -> None:
         """Actions, exchanges, reconfigurations, shutdowns, in any order, compared after each step."""
-        run_programs(type(self), self.examples)
+        run_programs(lambda: copy(self), self.examples)

@@ -1,4 +1,4 @@
-"""Running code with an interruption at every line of it, as a signal handler or a ``__del__`` might interrupt it."""
+"""Running code with an interruption at every step of it, as a signal handler or a ``__del__`` might interrupt it."""
 
 import sys
 import traceback
@@ -9,21 +9,25 @@ from typing import Any
 
 
 def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], object]) -> int:
-    """Call ``run``, and call ``interrupt`` once before each line of Python that ``run`` reaches; return how many.
+    """Call ``run``, and ``interrupt`` once before each instruction of Python that it reaches; return how many.
 
     What ``interrupt`` itself runs isn't interrupted.
     """
     seen: set[tuple[CodeType, int]] = set()
 
     def local(frame: FrameType, event: str, argument: Any) -> Any:  # pragma: no cover - it is the tracer
-        place = (frame.f_code, frame.f_lineno)
-        if event == "line" and place not in seen:
+        place = (frame.f_code, frame.f_lasti)
+        if event == "opcode" and place not in seen:
             seen.add(place)
             interrupt()
         return local
 
+    def begun(frame: FrameType, event: str, argument: Any) -> Any:  # pragma: no cover - it is the tracer
+        frame.f_trace_opcodes = True
+        return local
+
     before = sys.gettrace()
-    sys.settrace(lambda frame, event, argument: local)
+    sys.settrace(begun)
     try:
         run()
     finally:

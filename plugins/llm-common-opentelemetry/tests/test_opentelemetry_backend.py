@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from contextvars import copy_context
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -35,7 +36,7 @@ from llm_common.dispatch import bind_http
 from llm_common.errors import ConfigurationError
 from llm_common.prometheus import render_metrics
 from llm_common_opentelemetry import OpenTelemetryBackend
-from llm_common_opentelemetry.handover import MANY
+from llm_common_opentelemetry.handover import BREATH, MANY, MOST
 from otlp_receiver import OtlpReceiver, labels_of
 
 SERVED = HttpSeries("GET", "200", "items/{item_id}", "app_api")
@@ -354,13 +355,15 @@ def test_two_backends_on_one_provider_count_once(read: Read) -> None:
 
 
 def test_a_provider_that_nobody_uses_any_more_is_not_kept() -> None:
-    read = Read()
-    configure(backends=[read.backend])
-    act()
-    assert len(read.points("genapp_action_count_total")) == 1
-    gone = ref(read.provider)
-    configure(backends=["noop"])
-    del read
+    def used() -> ref[MeterProvider]:
+        read = Read()
+        configure(backends=[read.backend])
+        act()
+        assert len(read.points("genapp_action_count_total")) == 1
+        configure(backends=["noop"])
+        return ref(read.provider)
+
+    gone = copy_context().run(used)  # whose latest tracker is forgotten with it
     gc.collect()
     assert gone() is None
 
@@ -517,3 +520,10 @@ def test_nothing_of_it_is_imported_unless_it_is_named(tmp_path: Path) -> None:
 
 def test_the_global_provider_is_taken_when_it_is_needed() -> None:
     assert OpenTelemetryBackend().meter_provider is metrics.get_meter_provider()
+
+
+def test_the_page_names_the_sizes_of_the_queue() -> None:
+    page = " ".join((Path(__file__).parents[3] / "docs" / "opentelemetry.md").read_text(encoding="utf-8").split())
+    assert f"as soon as {MANY:,} measurements are waiting" in page
+    assert f"for so long that {MOST:,} are waiting" in page
+    assert BREATH == 0.0005
