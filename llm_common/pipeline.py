@@ -5,26 +5,19 @@ A backend is asked for a recorder when an action name or an HTTP series is first
 its own, so that one that raises silences nobody, while wrappers (filters, limits) still apply to every backend.
 """
 
-import difflib
-import inspect
 import logging
-import math
-import os
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from itertools import count
-from threading import RLock
 from typing import TYPE_CHECKING, Any, cast
 
 import pluggy
 
 from llm_common import hookspecs, plugins
+from llm_common.bound import BoundAction, BoundHttp, BoundMetric, shown
 from llm_common.catalog import (
     ACTION_COUNT,
-    ACTION_FIRST_ITEM,
-    ACTION_IN_PROGRESS,
     EXTRA_METRICS,
     HTTP_REQUESTS,
     LLM_TOKENS,
@@ -36,16 +29,9 @@ from llm_common.catalog import (
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
 from llm_common.exemplar_labels import exemplar_labels
+from llm_common.hook_objects import HookObject
+from llm_common.series_limit import SeriesLimit
 from llm_common.settings import Settings, clean_label
-from llm_common.tracker import (
-    ActionTracker,
-    FindableProgressTracker,
-    FindableSampledTracker,
-    FindableTracker,
-    ProgressTracker,
-    SampledTracker,
-    SilentTracker,
-)
 
 if TYPE_CHECKING:
     from pluggy import HookCaller
@@ -57,299 +43,6 @@ MOST_RENAMES = 10
 
 BIND_HOOKS = ("llm_common_bind_action", "llm_common_bind_http", "llm_common_bind_metric")
 """The hooks by which a backend gives its recorders."""
-
-
-class BoundAction:
-    """One action name with all that the backends of one pipeline bound for it."""
-
-    __slots__ = (
-        *("enders", "error", "finishers", "folder", "in_progress", "name", "ok", "pipeline", "sizers"),
-        "tracker_class",
-    )
-
-    def __init__(self, name: str, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]], findable: bool) -> None:
-        self.name = name
-        self.pipeline = pipeline
-        self.ok: list[float] = []
-        self.error: list[float] = []
-        self.in_progress = pipeline.bind_metric(ACTION_IN_PROGRESS, (name,))
-        self.tracker_class: type[ActionTracker]
-        if not pipeline.records:
-            self.tracker_class = SilentTracker
-        elif self.in_progress:
-            self.tracker_class = FindableProgressTracker if findable else ProgressTracker
-        elif len(recorders) == 1 and takes_samples(recorders[0][1]):
-            self.tracker_class = FindableSampledTracker if findable else SampledTracker
-            backend, recorder = recorders[0]
-            self.folder = (backend, recorder.fold)
-            self.ok, self.error = recorder.ok, recorder.error
-        else:
-            self.tracker_class = FindableTracker if findable else ActionTracker
-        self.enders = tuple((backend, one.ended) for backend, one in recorders if hasattr(one, "ended"))
-        self.finishers = tuple((backend, one.finished) for backend, one in recorders if not hasattr(one, "ended"))
-        self.sizers = tuple((backend, one.sized) for backend, one in recorders)
-
-    def finished(self, tracker: ActionTracker, status: Status, seconds: float, exception: BaseException | None) -> None:
-        """Tell every recorder that the action ended after ``seconds``; ``exception``, if any, overrules ``status``."""
-        faults: list[Exception] | None = None
-        if exception is not None:
-            status = self.pipeline.classify(exception)
-        for backend, finished in self.finishers:
-            try:
-                finished(status, seconds)
-            except Exception as fault:
-                faults = self.pipeline.report_fault(backend, "finished", fault, faults)
-        if self.enders:
-            if exception is not None:
-                error_name = type(exception).__name__
-            else:
-                error_name = tracker._error_name if status is Status.ERROR else ""
-            event = ActionEvent(self.name, status, tracker._size, seconds, error_name)
-            for backend, ended in self.enders:
-                try:
-                    ended(event)
-                except Exception as fault:
-                    faults = self.pipeline.report_fault(backend, "ended", fault, faults)
-        if faults and exception is None and self.pipeline.settings.strict:
-            raise faults[0]  # never where it would replace an exception of the application
-
-    def fold(self) -> None:
-        """Let the recorder take the samples that were collected."""
-        backend, fold = self.folder
-        try:
-            fold()
-        except Exception as fault:
-            self.pipeline.report_fault(backend, "fold", fault)
-            if self.pipeline.settings.strict:
-                raise
-
-    def sized(self, tracker: ActionTracker, amount: float) -> None:
-        """Add ``amount`` on every recorder, or report why it can't be added."""
-        number = as_size(amount)
-        if number is None:
-            self.misused("size", f"size({shown(amount)}) is no size; accepted: a finite number that isn't negative")
-            return
-        if self.enders:
-            with size_lock:
-                tracker._size = (tracker._size or 0) + number
-        faults: list[Exception] | None = None
-        for backend, sized in self.sizers:
-            try:
-                sized(number)
-            except Exception as fault:
-                faults = self.pipeline.report_fault(backend, "sized", fault, faults)
-        if faults and self.pipeline.settings.strict:
-            raise faults[0]
-
-    def moved(self, by: int) -> None:
-        """Add ``by`` to the number of actions in progress."""
-        if self.in_progress:
-            self.in_progress.record(by)
-
-    def first_item(self, seconds: float) -> None:
-        """Record that the first item was streamed so long after the start, where that metric is switched on."""
-        bound = self.pipeline.bind_metric(ACTION_FIRST_ITEM, (self.name,))
-        if bound:
-            bound.record(seconds)
-
-    def tokens(self, model: str, amounts: Mapping[str, int]) -> None:
-        """Add tokens by their type, where that metric is switched on, or report why they can't be added."""
-        for token_type, amount in amounts.items():
-            number = as_size(amount)
-            if number is None or not isinstance(model, str):
-                self.misused(
-                    "tokens",
-                    f"tokens({shown(model)}, {token_type}={shown(amount)}) can't be added; "
-                    "accepted: the model's name, and numbers that aren't negative",
-                )
-                return
-            bound = self.pipeline.bind_metric(LLM_TOKENS, (self.name, token_type, model)) if number else None
-            if bound:
-                bound.record(number)
-
-    def misused(self, operation: str, problem: str) -> None:
-        """Raise :class:`TrackingError` in strict mode, else log the problem, once per action as a warning."""
-        self.pipeline.misused(f"action {self.name!r}: {problem}", (self.name, operation))
-
-
-class BoundHttp:
-    """One HTTP series with all that the backends of one pipeline bound for it."""
-
-    __slots__ = ("_finishers", "_pipeline", "series")
-
-    def __init__(self, series: HttpSeries, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
-        self.series = series
-        self._pipeline = pipeline
-        self._finishers = tuple((backend, one.finished) for backend, one in recorders)
-
-    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
-        """Tell every recorder that an exchange ended. A fault raises in strict mode."""
-        faults: list[Exception] | None = None
-        for backend, finished in self._finishers:
-            try:
-                finished(seconds, request_bytes, response_bytes)
-            except Exception as fault:
-                faults = self._pipeline.report_fault(backend, "finished", fault, faults)
-        if faults and self._pipeline.settings.strict:
-            raise faults[0]
-
-
-class BoundMetric:
-    """One series of a metric beside the contract, with all that the backends of one pipeline bound for it."""
-
-    __slots__ = ("_pipeline", "_recorders")
-
-    def __init__(self, pipeline: "Pipeline", recorders: Sequence[tuple[str, Any]]) -> None:
-        self._pipeline = pipeline
-        self._recorders = tuple((backend, one.record) for backend, one in recorders)
-
-    def record(self, amount: float) -> None:
-        """Tell every recorder. A fault raises in strict mode."""
-        faults: list[Exception] | None = None
-        for backend, record in self._recorders:
-            try:
-                record(amount)
-            except Exception as fault:
-                faults = self._pipeline.report_fault(backend, "record", fault, faults)
-        if faults and self._pipeline.settings.strict:
-            raise faults[0]
-
-
-class SeriesLimit:
-    """Admits the first so many keys that it is asked about, and no others.
-
-    It takes no lock: each key draws a number, and only those below the limit are admitted. Where two threads bring the
-    same new key at the same moment, a number may be wasted; there are never too many.
-    """
-
-    def __init__(self, most: int, before: "SeriesLimit | None" = None) -> None:
-        """Admit ``most`` keys, those among them that were admitted ``before``, by an earlier configuration."""
-        self.most = most
-        self._admitted: dict[object, int] = before._admitted if before else {}
-        self._numbers: Iterator[int] = before._numbers if before else count()
-        self.told: bool = before is not None and before.told and before.most == most
-        """Whether it was said that there were more."""
-
-    def admits(self, key: object) -> bool:
-        """Return whether ``key`` may have series of its own."""
-        if key in self._admitted:
-            return True
-        if len(self._admitted) >= self.most:
-            return False
-        number = next(self._numbers)
-        if number >= self.most:
-            return False
-        self._admitted[key] = number
-        return True
-
-
-size_lock = RLock()
-"""Guards the sum that a tracker keeps for events, since several threads may share one tracker. Re-entrant because a
-``__del__`` that runs meanwhile may be tracked too."""
-
-
-def _after_fork_in_child() -> None:
-    global size_lock
-    size_lock = RLock()  # the thread that held it in the parent does not exist here
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
-    os.register_at_fork(after_in_child=_after_fork_in_child)
-
-
-def takes_samples(recorder: object) -> bool:
-    """Return whether ``recorder`` is a :class:`~llm_common.contract.SamplingActionRecorder`, by its own class.
-
-    An object that merely passes attributes on to one, as a filter's recorder may, wants its own methods called.
-    """
-    return (
-        hasattr(type(recorder), "fold")
-        and isinstance(getattr(recorder, "ok", None), list)
-        and isinstance(getattr(recorder, "error", None), list)
-    )
-
-
-EXACT = 2**53
-"""Up to here every whole number is a floating point number too."""
-
-
-def as_size(amount: object) -> float | None:
-    """Return ``amount`` as a finite number that isn't negative, or ``None`` where it is none."""
-    try:
-        number = float(amount) if hasattr(amount, "__float__") else math.nan
-    except Exception:  # whatever the object's own conversion raises
-        return None
-    if not 0 <= number < math.inf:
-        return None
-    if type(amount) is int and amount <= EXACT:
-        return amount  # whole numbers stay as they are given
-    return number
-
-
-def shown(value: object) -> str:
-    """Return ``value`` as a message shows it: not too long, and whatever its ``repr`` may raise."""
-    try:
-        return f"{value!r:.100}"
-    except Exception:
-        return f"a {type(value).__name__} that can't be shown"
-
-
-MARK = f"{hookspecs.PROJECT}_impl"
-"""The attribute by which ``@hookimpl`` marks a function; it holds the options that were given."""
-
-
-class HookObject:
-    """A plugin as pluggy sees it: its hook implementations, compared by identity; two equal ones are still two."""
-
-    def __init__(self, wrapped: object, described: str) -> None:
-        """Raise :class:`PluginError` where ``wrapped`` can't be a plugin, since it would do nothing, silently."""
-        self.wrapped = wrapped
-        self.described = described
-        if isinstance(wrapped, type):
-            raise PluginError(f"the {described} is a class; give an instance of it: {wrapped.__name__}()")
-        hooks = 0
-        for name in dir(wrapped):
-            static = inspect.getattr_static(wrapped, name, None)  # evaluates no property
-            function = getattr(static, "__func__", static)
-            options = getattr(static, MARK, None) or getattr(function, MARK, None)
-            if options is not None:
-                self._check_hook(name, options, getattr(wrapped, name))
-                setattr(self, name, getattr(wrapped, name))
-                hooks += 1
-            elif name.startswith("llm_common_") and inspect.isfunction(function):
-                raise PluginError(f"{name} of the {described} isn't marked; write @hookimpl above it")
-        if not hooks:
-            raise PluginError(
-                f"the {described} is {shown(wrapped)}, which implements no hook; "
-                "a backend has at least a method llm_common_bind_action(self, name), marked with @hookimpl"
-            )
-
-    def _check_hook(self, name: str, options: Mapping[str, Any], implementation: Callable[..., object]) -> None:
-        """Raise :class:`PluginError`, with the fix, for a hook or an argument of a hook that doesn't exist."""
-        hook = options.get("specname") or name
-        known = {name: spec for name, spec in vars(hookspecs).items() if name.startswith(f"{hookspecs.PROJECT}_")}
-        if hook not in known:
-            if not options.get("optionalhook"):
-                raise PluginError(f"{name} of the {self.described} is misspelt: {one_of(hook, 'hook', known)}")
-            return
-        accepted = list(inspect.signature(known[hook]).parameters)
-        for argument, parameter in inspect.signature(implementation).parameters.items():
-            if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-                continue  # which pluggy leaves alone
-            if argument not in accepted and parameter.default is parameter.empty:
-                raise PluginError(
-                    f"{name} of the {self.described} has a wrong argument: {one_of(argument, 'argument', accepted)}"
-                )
-
-    def __repr__(self) -> str:
-        return self.described
-
-
-def one_of(name: str, what: str, known: Iterable[str]) -> str:
-    """Return in words that there is no ``name``, which there are, and which may be meant."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return f"there is no {what} {name}; {hint}The {what}s are: {', '.join(sorted(known))}"
 
 
 class Pipeline:

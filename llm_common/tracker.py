@@ -267,9 +267,10 @@ class ProgressTracker(ActionTracker):
     __slots__ = ()
 
     def __enter__(self) -> Self:
-        super().__enter__()
-        self._action.moved(1)
-        return self
+        if self._samples is not None:
+            raise_in_use(self)
+        self._action.moved(1)  # first, since it may raise in strict mode: then the block has not begun
+        return super().__enter__()
 
     def __exit__(
         self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None

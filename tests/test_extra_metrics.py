@@ -22,6 +22,7 @@ from llm_common.errors import PluginError, TrackingError
 from llm_common.hookspecs import hookimpl
 from llm_common.prometheus import render_metrics
 from llm_common.testing import RecordedMetrics, record_metrics
+from llm_common.tracker import get_current, nearest_running
 from recording import ListBackend
 
 EXTRA = ("genapp_llm_tokens_total", "genapp_action_first_item_sec", "genapp_action_in_progress")
@@ -263,6 +264,21 @@ def test_a_fault_is_logged_once_and_the_others_record(
         configure(app="shop_bot", backends=[backend, memory], extra_metrics=["in_progress"], strict=True)
         with action_tracking("answer_agent"):
             pass
+
+
+def test_a_block_that_could_not_begin_is_not_the_current_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dispatch.state, "findable", True)
+    backend = Partial("partial")
+    backend.broken = "record"
+    configure(app="shop_bot", backends=[backend], extra_metrics=["in_progress"], strict=True)
+    before = nearest_running(get_current())
+    tracker = action_tracking("answer_agent")
+    with pytest.raises(LookupError):
+        tracker.__enter__()
+    assert nearest_running(get_current()) is before
+    backend.broken = ""
+    with tracker, pytest.raises(RuntimeError, match="is in use already"):
+        tracker.__enter__()
 
 
 def test_a_backend_without_them_records_the_rest() -> None:

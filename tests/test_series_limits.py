@@ -16,8 +16,8 @@ from llm_common import action_tracking, configure, http_tracking
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.dispatch import bindings, http_bindings, override
-from llm_common.pipeline import SeriesLimit
 from llm_common.prometheus import render_metrics
+from llm_common.series_limit import SeriesLimit
 from llm_common.testing import RecordedMetrics
 from llm_common.testing.strategies import hostile_names
 from scraping import parsed, series

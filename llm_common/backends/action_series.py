@@ -19,7 +19,7 @@ from llm_common.backends.rendering import (
     quoted,
 )
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE
-from llm_common.contract import FOLD_AT, Status
+from llm_common.contract import FOLD_AT, ExemplarSource, Status
 
 
 class Totals(NamedTuple):
@@ -135,6 +135,25 @@ class ActionSeries:
     def shown_labels(self) -> dict[str, str]:
         """The labels that all series of the action share."""
         return dict(zip(ACTION_DURATION.labels, self.labels, strict=True))
+
+
+class TracedActionRecorder:
+    """The recorder of an action where there is a source of exemplars."""
+
+    __slots__ = ("_exemplars", "_series", "sized", "source")
+
+    def __init__(self, series: ActionSeries, exemplars: Exemplars, source: ExemplarSource) -> None:
+        self._series = series
+        self._exemplars = exemplars
+        self.source = source
+        self.sized = series.sized
+
+    def finished(self, status: Status, seconds: float) -> None:
+        """Count one action and observe its duration in seconds."""
+        self._series.finished(status, seconds)
+        labels = self.source()
+        if labels is not None:
+            self._exemplars.keep(labels, status.value, self._series.bounds, seconds)
 
 
 Snapshot = list[tuple[ActionSeries, Totals]]

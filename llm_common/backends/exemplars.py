@@ -7,16 +7,10 @@ they are without. The latest exemplar of each counter and of each bucket is kept
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
 from time import time
-from typing import TYPE_CHECKING
 
 from prometheus_client.samples import Exemplar, Sample
 
 from llm_common.backends.rendering import escaped, go_number
-from llm_common.contract import ExemplarSource, Status
-
-if TYPE_CHECKING:
-    from llm_common.backends.action_series import ActionSeries
-    from llm_common.backends.http_series import HttpBatch
 
 
 class Exemplars:
@@ -35,44 +29,6 @@ class Exemplars:
         now = time()
         self.counts[status] = Exemplar(dict(labels), 1.0, now)
         self.buckets[bisect_left(bounds, seconds)] = Exemplar(dict(labels), seconds, now)
-
-
-class TracedActionRecorder:
-    """The recorder of an action where there is a source of exemplars."""
-
-    __slots__ = ("_exemplars", "_series", "sized", "source")
-
-    def __init__(self, series: "ActionSeries", exemplars: Exemplars, source: ExemplarSource) -> None:
-        self._series = series
-        self._exemplars = exemplars
-        self.source = source
-        self.sized = series.sized
-
-    def finished(self, status: Status, seconds: float) -> None:
-        """Count one action and observe its duration in seconds."""
-        self._series.finished(status, seconds)
-        labels = self.source()
-        if labels is not None:
-            self._exemplars.keep(labels, status.value, self._series.bounds, seconds)
-
-
-class TracedHttpRecorder:
-    """The recorder of an HTTP series where there is a source of exemplars."""
-
-    __slots__ = ("_batch", "_exemplars", "source")
-
-    def __init__(self, batch: "HttpBatch", exemplars: Exemplars, source: ExemplarSource) -> None:
-        self._batch = batch
-        self._exemplars = exemplars
-        self.source = source
-
-    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
-        """Count one exchange."""
-        batch = self._batch
-        batch.finished(seconds, request_bytes, response_bytes)
-        labels = self.source()
-        if labels is not None:
-            self._exemplars.keep(labels, batch.series.status, batch.buckets.http_duration, seconds)
 
 
 def written(exemplar: Exemplar) -> str:

@@ -20,7 +20,7 @@ from llm_common.backends.rendering import (
     quoted,
 )
 from llm_common.catalog import HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE, HTTP_REQUESTS, Buckets, Metric
-from llm_common.contract import HttpSeries
+from llm_common.contract import ExemplarSource, HttpSeries
 
 FOLD_AT = 64
 """How many exchanges a list holds before it is folded. There may be thousands of series, and each has a list."""
@@ -127,6 +127,25 @@ class HttpBatch:
         """The labels of the series; sizes have the direction besides."""
         env, app = self._env_app
         return {**self.series._asdict(), "env": env, "app": app}
+
+
+class TracedHttpRecorder:
+    """The recorder of an HTTP series where there is a source of exemplars."""
+
+    __slots__ = ("_batch", "_exemplars", "source")
+
+    def __init__(self, batch: HttpBatch, exemplars: Exemplars, source: ExemplarSource) -> None:
+        self._batch = batch
+        self._exemplars = exemplars
+        self.source = source
+
+    def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
+        """Count one exchange."""
+        batch = self._batch
+        batch.finished(seconds, request_bytes, response_bytes)
+        labels = self.source()
+        if labels is not None:
+            self._exemplars.keep(labels, batch.series.status, batch.buckets.http_duration, seconds)
 
 
 HttpSnapshot = list[tuple[HttpBatch, HttpTotals]]

@@ -10,10 +10,9 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
-from llm_common.backends.action_series import ActionSeries
-from llm_common.backends.exemplars import TracedActionRecorder, TracedHttpRecorder
+from llm_common.backends.action_series import ActionSeries, TracedActionRecorder
 from llm_common.backends.extra_series import ExtraSeries
-from llm_common.backends.http_series import HttpBatch
+from llm_common.backends.http_series import HttpBatch, TracedHttpRecorder
 from llm_common.backends.multiprocess import (
     MultiprocessActionRecorder,
     MultiprocessExtraRecorder,

@@ -9,11 +9,11 @@ from typing import TypeVar
 from prometheus_client.metrics_core import Metric as Family
 
 from llm_common.backends import action_series, extra_series, http_series
-from llm_common.backends.action_series import ActionSeries, ActionTemplates
+from llm_common.backends.action_series import ActionSeries, ActionTemplates, TracedActionRecorder
 from llm_common.backends.batching import Batch, Folder
-from llm_common.backends.exemplars import Exemplars, TracedActionRecorder, TracedHttpRecorder
+from llm_common.backends.exemplars import Exemplars
 from llm_common.backends.extra_series import ExtraSeries
-from llm_common.backends.http_series import HttpBatch, HttpTemplates
+from llm_common.backends.http_series import HttpBatch, HttpTemplates, TracedHttpRecorder
 from llm_common.backends.rendering import empty_families
 from llm_common.catalog import Buckets, Metric
 from llm_common.contract import ExemplarSource, HttpSeries

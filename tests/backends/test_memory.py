@@ -1,7 +1,7 @@
 import os
 import threading
 
-from llm_common import action_tracking, configure, dispatch, pipeline
+from llm_common import action_tracking, bound, configure, dispatch
 from llm_common.backends.memory import MemoryBackend
 from llm_common.contract import ActionEvent
 
@@ -52,7 +52,7 @@ def test_a_child_process_can_record_though_the_parent_held_the_locks() -> None:
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with memory._lock, pipeline.size_lock:
+        with memory._lock, bound.size_lock:
             held.set()
             done.wait(30)
 
