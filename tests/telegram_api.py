@@ -65,6 +65,10 @@ class TelegramApi:
         self.silent: set[str] = set()
         """Methods that aren't answered at all."""
         self.webhook = ""
+        self.hurried = False
+        """Whether who asks for updates from now on is answered at once."""
+        self.polls = 0
+        """How many wait for updates now."""
         self.arrived = asyncio.Condition()
         self._updates: list[dict[str, Any]] = []
         self._closing = asyncio.Event()
@@ -86,6 +90,11 @@ class TelegramApi:
         async with asyncio.timeout(PATIENCE), self.arrived:
             await self.arrived.wait_for(lambda: self.times(method) >= times)
         return [fields for name, fields in self.calls if name == method]
+
+    async def fetched(self) -> None:
+        """Wait until every update was fetched, and the bot waits for the next."""
+        async with asyncio.timeout(PATIENCE), self.arrived:
+            await self.arrived.wait_for(lambda: self.polls and not self._updates)
 
     def times(self, method: str) -> int:
         return sum(name == method for name, _ in self.calls)
@@ -137,9 +146,12 @@ class TelegramApi:
     async def updates(self, offset: int, seconds: float) -> list[dict[str, Any]]:
         async with self.arrived:
             self._updates = [one for one in self._updates if one["update_id"] >= offset]
+            self.polls += 1
+            self.arrived.notify_all()
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(seconds):
+                async with asyncio.timeout(0 if self.hurried else seconds):
                     await self.arrived.wait_for(lambda: self._updates or self._closing.is_set())
+            self.polls -= 1
             return list(self._updates)
 
     async def download(self, request: web.Request) -> web.Response:
