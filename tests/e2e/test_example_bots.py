@@ -16,6 +16,9 @@ from telegram_api import PATIENCE, SECRET, TOKEN, TelegramApi, message, pressed,
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
+NO_LOOP = "ignore:There is no current event loop:DeprecationWarning"
+"""What run_polling() of python-telegram-bot is told, from CPython 3.12 on."""
+
 pytestmark = pytest.mark.e2e
 
 
@@ -24,7 +27,7 @@ async def bot(example: str, api: TelegramApi) -> AsyncIterator[str]:
     """Run an example until the block ends, and have it stop as a service is stopped; yield the metrics' address."""
     settings = {"TELEGRAM_API": api.url, "BOT_TOKEN": TOKEN, "METRICS_PORT": "0", "DELIVERY": "0", "no_proxy": "*"}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(EXAMPLES / example)),
+        *(sys.executable, "-W", "error", "-W", NO_LOOP, str(EXAMPLES / example)),
         env=os.environ | settings,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -41,7 +44,7 @@ async def bot(example: str, api: TelegramApi) -> AsyncIterator[str]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.communicate()
+            print((await process.communicate())[1].decode())
 
 
 async def visit(example: str) -> tuple[list[str], str]:

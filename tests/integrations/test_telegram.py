@@ -892,9 +892,10 @@ SAID = ["Menu", "Corrected", "Ordered", "Sorry: broken", "Reminded"]
 async def talk(api: TelegramApi) -> list[int]:
     statuses: list[int] = []
     for make, answer in TALK:
+        before = api.times(answer)
         statuses += await api.push(make())
         if answer:
-            await api.called(answer, api.times(answer) + 1)
+            await api.called(answer, before + 1)
     return statuses
 
 
