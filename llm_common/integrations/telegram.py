@@ -90,6 +90,8 @@ class _Tracking:
     def cover(self, handlers: Iterable[BaseHandler[Any, Any, Any]], seen: frozenset[int] = frozenset()) -> None:
         """Track the calls of ``handlers`` and of those inside of them, those that aren't tracked yet."""
         for handler in handlers:
+            if type(getattr(handler, "callback", None)) is CallableProxy:  # as all are, but before the first update
+                continue
             if not isinstance(handler, ConversationHandler):
                 self.cover_calls(handler, HANDLER)
             elif id(handler) not in seen:  # a conversation may lead back to itself
@@ -115,7 +117,7 @@ class _Tracking:
 
         try:
             owner.callback = CallableProxy(name, callback, call)
-        except AttributeError:  # a handler of the application's own, which doesn't let its callback be set
+        except Exception:  # a handler of the application's own, which doesn't let its callback be set
             return
 
 

@@ -198,21 +198,6 @@ def test_what_is_decorated_by_hand_is_not_counted_twice(
     assert counted(recorded_metrics) == {(name, "ok"): 1}
 
 
-class Unreadable:
-    """A callable that answers to no question about itself."""
-
-    __wrapped__ = property(lambda self: 1 / 0)
-
-    async def __call__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-def test_a_callable_that_cannot_be_asked_is_counted_without_a_name(recorded_metrics: RecordedMetrics) -> None:
-    from llm_common.integrations.handler_actions import action_name
-
-    assert action_name(Unreadable(), "_handler") == "unnamed_handler"
-
-
 def test_current_action_is_that_of_the_handler(recorded_metrics: RecordedMetrics) -> None:
     dispatcher = tracked()
 
