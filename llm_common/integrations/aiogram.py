@@ -68,7 +68,7 @@ class ActionTrackingMiddleware(BaseMiddleware):
 
     async def __call__(self, handler: NextCall, event: TelegramObject, data: dict[str, Any]) -> Any:
         """Pass an update on to whatever is to handle it, and count it where nothing does."""
-        if _is_inner(event, data):
+        if _is_inner(data):
             return await track_call(handler, event, data)
         router, update = _where(event, data)
         _track_calls(router, event, update)
@@ -104,10 +104,10 @@ async def track_call(handler: NextCall, event: TelegramObject, data: dict[str, A
         _counted.set(before)
 
 
-def _is_inner(event: TelegramObject, data: dict[str, Any]) -> bool:
+def _is_inner(data: dict[str, Any]) -> bool:
     """Return whether the middleware was registered as an inner one, and so stands around one handler."""
     handler, dispatcher = data.get("handler"), data.get("dispatcher")
-    if handler is None or isinstance(event, Update):
+    if handler is None:
         return False
     # Outer middlewares see the dispatcher's own handler of updates, which finds out what kind of update it is.
     own = () if dispatcher is None else dispatcher.update.handlers

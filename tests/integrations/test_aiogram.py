@@ -300,8 +300,31 @@ def test_as_an_inner_middleware_it_counts_what_is_handled(recorded_metrics: Reco
     dispatcher.include_router(router)
     dispatcher.message.middleware(ActionTrackingMiddleware())
     router.message.register(menu, Command("menu"))
-    assert feed(dispatcher, message("/menu"), message("hello")) == ["menu", UNHANDLED]
-    assert counted(recorded_metrics) == {("menu_handler", "ok"): 1}
+    assert feed(dispatcher, message("/menu"), message("hello"), message("/menu")) == ["menu", UNHANDLED, "menu"]
+    assert counted(recorded_metrics) == {("menu_handler", "ok"): 2}
+
+
+@pytest.mark.parametrize("place", ["middleware", "outer_middleware"])
+def test_on_updates_as_such_it_covers_the_whole_bot(place: str, recorded_metrics: RecordedMetrics) -> None:
+    dispatcher, router = Dispatcher(), Router()
+    dispatcher.include_router(router)
+    getattr(dispatcher.update, place)(ActionTrackingMiddleware())
+    router.message.register(menu, Command("menu"))
+    assert feed(dispatcher, message("/menu"), inline("coffee")) == ["menu", UNHANDLED]
+    assert counted(recorded_metrics) == {("menu_handler", "ok"): 1, UNHANDLED_UPDATE: 1}
+
+
+def test_the_same_update_fed_twice_counts_twice(recorded_metrics: RecordedMetrics) -> None:
+    dispatcher, known, unknown = tracked(), message("/menu"), message("hello")
+    dispatcher.message.register(menu, Command("menu"))
+    feed(dispatcher, known, known, unknown, unknown)
+    assert counted(recorded_metrics) == {("menu_handler", "ok"): 2, UNHANDLED_UPDATE: 2}
+
+
+def test_updates_leave_no_more_middlewares_behind_than_the_first(recorded_metrics: RecordedMetrics) -> None:
+    dispatcher = tracked()
+    feed(dispatcher, *(message("hello") for _ in range(5)))
+    assert list(dispatcher.message.middleware) == [track_call]
 
 
 def test_an_update_that_a_handler_feeds_in_turn_is_one_of_its_own(recorded_metrics: RecordedMetrics) -> None:
@@ -524,16 +547,21 @@ def test_what_a_handler_raises_is_what_the_application_sees(
 
 
 @pytest.mark.parametrize("explicitly", [False, True])
-def test_error_handlers_count_where_they_are_asked_to(explicitly: bool, recorded_metrics: RecordedMetrics) -> None:
-    dispatcher = tracked()
+@pytest.mark.parametrize("whole", [False, True])
+def test_error_handlers_count_where_they_are_asked_to(
+    whole: bool, explicitly: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    dispatcher, router = Dispatcher(), Router()
+    dispatcher.include_router(router)
+    ActionTrackingMiddleware().setup(dispatcher if whole else router)
     if explicitly:
         dispatcher.errors.outer_middleware(ActionTrackingMiddleware())
 
-    @dispatcher.message()
+    @router.message()
     async def menu(message: Message) -> None:
         raise ValueError("soup") if message.text == "soup" else KeyError("tea")
 
-    @dispatcher.errors(F.exception.as_("exception") & F.exception.func(lambda problem: isinstance(problem, ValueError)))
+    @router.errors(F.exception.as_("exception") & F.exception.func(lambda problem: isinstance(problem, ValueError)))
     async def sorry(event: ErrorEvent) -> str:
         return f"sorry, {event.exception}"
 

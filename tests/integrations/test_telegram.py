@@ -757,6 +757,22 @@ def test_jobs_may_be_given_names_or_left_out_and_count_once(recorded_metrics: Re
     assert counted(recorded_metrics) == {("reminder_task", "ok"): 1}
 
 
+def test_a_job_that_was_scheduled_in_a_running_application_before_it_was_tracked(
+    recorded_metrics: RecordedMetrics,
+) -> None:
+    async def scenario() -> None:
+        jobs, application = Jobs(), build()
+        queue = application.job_queue
+        assert queue is not None
+        async with running(application):
+            job = queue.run_daily(jobs.remind, dt.time(3))
+            track_handlers(application)
+            await job.run(application)
+
+    asyncio.run(scenario())
+    assert counted(recorded_metrics) == {("remind_task", "ok"): 1}
+
+
 def test_a_job_that_is_under_way_at_shutdown_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
     async def scenario() -> None:
         application, started = build(), asyncio.Event()
@@ -1033,11 +1049,14 @@ def test_failures_count_by_status_and_are_raised_as_without_tracking(recorded_me
 
 def test_hooks_and_options_of_the_user_are_kept(recorded_metrics: RecordedMetrics) -> None:
     seen: list[str] = []
+    bodies: list[object] = []
 
     async def sent(request: httpx.Request) -> None:
+        bodies.append(request.stream)
         seen.append(f"sent {request.url.path.rsplit('/')[-1]}")
 
     async def received(response: httpx.Response) -> None:
+        assert response.request.stream is bodies[-1]
         seen.append(f"received {response.status_code} {(await response.aread())[:10]!r}")
 
     request = TrackedRequest(3, httpx_kwargs={"event_hooks": {"request": [sent], "response": [received]}})
@@ -1072,11 +1091,13 @@ def test_a_request_that_a_hook_of_the_user_sends_is_another_s(recorded_metrics: 
     async def scenario() -> int:
         hooks = {"request": [_begun], "response": [_answered]}
         transport = httpx.MockTransport(lambda request: httpx.Response(204))
+        async with TrackedRequest(httpx_kwargs={"transport": transport}) as request:
+            await request.do_request(f"http://here/bot{TOKEN}/getMe", "GET")
         async with httpx.AsyncClient(event_hooks=hooks, transport=transport) as client:  # type: ignore[arg-type]
             return (await client.get("http://here/")).status_code
 
     assert asyncio.run(scenario()) == 204
-    assert recorded_metrics.exchanges == []
+    assert recorded_metrics.exchanges == [HttpExchange("GET", "204", "getMe", "telegram_api", 0, 0)]
 
 
 def test_the_proxies_of_the_environment_stay_in_force(
