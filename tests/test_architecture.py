@@ -28,6 +28,7 @@ FLOORS = [
     ["prometheus"],
     ["testing"],
     ["demo"],
+    ["lint"],
     ["cli"],
     ["__main__"],
 ]
