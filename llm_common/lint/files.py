@@ -82,7 +82,7 @@ def search(folder: str, excludes: Callable[[str], bool]) -> Iterator[File]:
                     below.append(entry.path)
             elif entry.name.endswith(".py"):
                 path = os.path.abspath(entry.path)
-                if entry.is_file():
+                if os.path.isfile(path):  # unlike the entry's own method, it raises for no link
                     yield File(path, shown(entry.path))
                 elif entry.is_symlink() and not os.path.exists(path):
                     yield File(path, shown(entry.path), problem="the symbolic link leads nowhere")

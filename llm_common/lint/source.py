@@ -41,19 +41,27 @@ def decode(code: bytes) -> str:
 
     Raises :class:`ReadError` where it isn't in that encoding.
     """
-    encoding = "utf-8"
+    fix = "save it as UTF-8, or declare its encoding in the first line"
     try:
-        encoding = tokenize.detect_encoding(io.BytesIO(code).readline)[0]
+        encoding = declared_encoding(code)
         text = code.decode(encoding)
         text.encode()  # some encodings make what is no Unicode
     except UnicodeDecodeError as problem:
         line = code[: problem.start].count(b"\n") + 1
-        message = f"the text isn't valid {encoding}: {problem.reason}"
-        raise ReadError("LC902", message, "save it as UTF-8, or declare its encoding in the first line", line) from None
+        message = f"the text isn't valid {problem.encoding}: {problem.reason}"
+        raise ReadError("LC902", message, fix, line) from None
     except (SyntaxError, LookupError, ValueError) as problem:
-        message = f"the text can't be decoded: {one_line(problem)}"
-        raise ReadError("LC902", message, "save it as UTF-8, or declare its encoding in the first line") from None
+        raise ReadError("LC902", f"the text can't be decoded: {one_line(problem)}", fix) from None
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def declared_encoding(code: bytes) -> str:
+    """Return the encoding that code declares in its first two lines."""
+    try:
+        return tokenize.detect_encoding(io.BytesIO(code).readline)[0]
+    except SyntaxError:
+        code.decode()  # where these lines aren't UTF-8, this tells at which place
+        raise
 
 
 def parse(text: str) -> ast.Module:
