@@ -8,6 +8,7 @@ import os
 import sys
 from dataclasses import dataclass
 from functools import cache
+from pathlib import PurePath
 from typing import Any
 
 from llm_common.lint.scopes import Binding, Kind, Scope, collect
@@ -22,7 +23,7 @@ KNOWN_ROOTS = frozenset(
 """Packages whose files are never looked for in the project."""
 
 ROOT_MARKS = ("pyproject.toml", ".git")
-MAX_PARENTS = 12
+"""What the outermost folder of a project has."""
 
 TRACKING, DECORATOR = "action_tracking", "action_tracking_decorator"
 OURS = {
@@ -186,15 +187,11 @@ class Resolver:
         """Return the folders in which a file of ``folder`` finds modules: those above it that are no packages."""
         if folder not in self._roots:
             found = []
-            current = folder
-            for _ in range(MAX_PARENTS):
+            for current in (folder, *map(str, PurePath(folder).parents)):
                 if not self._is_file(os.path.join(current, "__init__.py")):
                     found.append(current)
                 if any(os.path.exists(os.path.join(current, mark)) for mark in ROOT_MARKS):
                     break
-                if current == os.path.dirname(current):
-                    break
-                current = os.path.dirname(current)
             self._roots[folder] = tuple(found)
         return self._roots[folder]
 

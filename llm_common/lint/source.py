@@ -70,15 +70,12 @@ def parse(text: str) -> ast.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(text)
-    except SyntaxError as problem:
-        line, column = problem.lineno or 1, max(problem.offset or 1, 1)
-        message = f"this isn't Python: {problem.msg}"
-        raise ReadError("LC901", message, "mend the syntax, or exclude the file", line, column) from None
     except (RecursionError, MemoryError):
         raise too_deep() from None
-    except ValueError as problem:  # null bytes
-        message = f"this isn't Python: {one_line(problem)}"
-        raise ReadError("LC901", message, "mend the file, or exclude it") from None
+    except (SyntaxError, ValueError) as problem:  # the latter for null bytes, in older versions
+        line, column = getattr(problem, "lineno", None) or 1, max(getattr(problem, "offset", None) or 1, 1)
+        message = f"this isn't Python: {one_line(getattr(problem, 'msg', problem))}"
+        raise ReadError("LC901", message, "mend the syntax, or exclude the file", line, column) from None
 
 
 def too_deep() -> ReadError:
@@ -86,7 +83,7 @@ def too_deep() -> ReadError:
     return ReadError("LC901", "the code is nested too deeply to be read", "split its longest expression")
 
 
-def one_line(problem: Exception) -> str:
+def one_line(problem: object) -> str:
     """Return the text of an exception without line breaks."""
     return " ".join(str(problem).split())
 

@@ -16,7 +16,8 @@ from llm_common.lint.files import File, standard_input
 from llm_common.lint.findings import Finding
 from llm_common.lint.resolve import Resolver
 from llm_common.lint.run import lint
-from llm_common.lint.source import ReadError, decode, parse
+from llm_common.lint.scopes import collect
+from llm_common.lint.source import Ignore, ReadError, comments, decode, parse
 
 IMPORT = b"from llm_common import action_tracking\n"
 WRONG = IMPORT + b'with action_tracking("Menu"):\n    pass\n'
@@ -220,7 +221,9 @@ def test_a_file_is_read_once_though_others_import_it(tmp_path: Path, monkeypatch
 
 def test_a_resolver_tells_nothing_of_what_is_no_name() -> None:
     resolver = Resolver()
-    from llm_common.lint.scopes import collect
-
     scope = collect(ast.parse("x = 1"), "code.py").scope
     assert resolver.dotted(ast.parse("x[0]", mode="eval").body, scope) == ""
+
+
+def test_comments_are_found_up_to_where_the_code_breaks_off() -> None:
+    assert comments("# llm-common: ignore\nx = (\n") == ([Ignore(1, 1, 21, frozenset())], [])
