@@ -257,7 +257,7 @@ def test_a_short_run_shows_no_progress() -> None:
 def test_our_own_demo_and_examples_have_no_findings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     paths = [path for path in ("llm_common/demo", "examples") if Path(path).is_dir()]
-    status, out, _ = in_process(*paths)
+    status, out, _ = run(*paths)
     assert out.endswith("files checked, no findings\n")
     assert status == 0
 
