@@ -1,9 +1,12 @@
 """What one file says about another: which files are read, and which are judged."""
 
+import gc
 from pathlib import Path
 
+import pytest
+
 from llm_common.lint.config import Config
-from llm_common.lint.files import find
+from llm_common.lint.files import File, find
 from llm_common.lint.findings import Finding
 from llm_common.lint.run import lint
 
@@ -68,3 +71,19 @@ def test_findings_do_not_depend_on_the_order_of_the_files() -> None:
     for name in ("a", "b", "c"):
         write(f"{name}.py", IMPORT + "with action_tracking('menu_handler'): pass\nwith action_tracking('Menu'): pass\n")
     assert findings("c.py", "a.py", "b.py") == findings("a.py", "b.py", "c.py") == findings(".")
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_collection_of_garbage_is_left_as_it_was(enabled: bool) -> None:
+    def interrupted(path: str) -> File:
+        assert not gc.isenabled()
+        raise KeyboardInterrupt
+
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with pytest.raises(KeyboardInterrupt):
+            lint(map(interrupted, ["a.py"]), Config())
+        assert gc.isenabled() is enabled
+    finally:
+        (gc.enable if before else gc.disable)()
