@@ -29,13 +29,14 @@ class Swallowed:
         """Yield the ``except`` clauses and the ``suppress()`` calls of a block whose trackers have these names."""
         nodes = list(within(body))
         looped = {id(inner) for node in nodes if isinstance(node, LOOPS) for inner in within(node.body)}
+        answers = answering(nodes)
         for node in nodes:
             if isinstance(node, TRIES):
                 for handler in node.handlers:
                     if (
                         self._catches(handler.type, scope)
                         and not self._answers(handler.body, trackers, scope)
-                        and not answered_later(handler, node, nodes, in_loop=id(node) in looped)
+                        and not answered_later(handler, node.end_lineno or 0, answers, in_loop=id(node) in looped)
                     ):
                         yield handler
             elif isinstance(node, BLOCKS):
@@ -75,21 +76,26 @@ def fails(node: ast.AST) -> bool:
     return isinstance(node, ast.Attribute) and node.attr == "to_fail"
 
 
-def answered_later(handler: ast.ExceptHandler, around: ast.AST, nodes: list[ast.AST], *, in_loop: bool) -> bool:
-    """Return whether code after a ``try`` may still raise or fail for what ``handler`` caught.
+def answering(nodes: Iterable[ast.AST]) -> list[tuple[int, set[str]]]:
+    """Return the statements that may raise or call ``to_fail``: their lines, and the names that they mention."""
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.stmt):
+            inside = list(within([node]))
+            if any(isinstance(one, ast.Raise) or fails(one) for one in inside):
+                found.append((node.lineno, {one.id for one in inside if isinstance(one, ast.Name)}))
+    return found
+
+
+def answered_later(
+    handler: ast.ExceptHandler, end: int, answers: Iterable[tuple[int, set[str]]], *, in_loop: bool
+) -> bool:
+    """Return whether code after a ``try``, which ends in line ``end``, may still raise or fail for what it caught.
 
     It may, where the ``try`` is repeated in a loop, or where the code looks at what the clause left behind.
     """
-    end = getattr(around, "end_lineno", 0)
-    answers = {id(node) for node in nodes if isinstance(node, ast.Raise) or fails(node)}
     left = set(chain.from_iterable(left_behind(node) for node in within(handler.body)))
-    for node in nodes:
-        if isinstance(node, ast.stmt) and node.lineno > end:
-            inside = list(within([node]))
-            looks = in_loop or any(isinstance(one, ast.Name) and one.id in left for one in inside)
-            if looks and any(id(one) in answers for one in inside):
-                return True
-    return False
+    return any(line > end and (in_loop or names & left) for line, names in answers)
 
 
 def left_behind(node: ast.AST) -> Iterator[str]:

@@ -3,7 +3,6 @@
 import ast
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from llm_common.lint.blocks import Afterwards, Swallowed, tracker_names
 from llm_common.lint.facts import Asking, Facts, FunctionFacts, Key, Named, Registration, Use
@@ -70,6 +69,10 @@ class Checker:
         self._tracking: set[int] = set()
         """The scopes, by identity, in which something is tracked, however deep."""
         self._blocks: list[tuple[Block, Scope]] = []
+        self._mine: dict[int, list[Block]] = {}
+        """The same blocks by the identity of their scope."""
+        self._wholes: set[int] = set()
+        """The blocks, by identity, of which a function consists."""
         self._trackers: dict[int, frozenset[str]] = {}
         self._swallowing: set[int] = set()
 
@@ -210,6 +213,7 @@ class Checker:
                 ours.append(item)
         if ours:
             self._blocks.append((block, scope))
+            self._mine.setdefault(id(scope), []).append(block)
             self._trackers[id(block)] = tracker_names(block, ours)
             if isinstance(block, ast.AsyncWith):
                 fix = "write a plain 'with', in async code as well"
@@ -285,9 +289,10 @@ class Checker:
             self.facts.registrations.append(Registration(role, key, header))
         decorating = [node.decorator_list[number] for number in ours]
         names = [named for decorator in decorating for named in self._names.get(id(decorator), [])]
-        mine = [block for block, place in self._blocks if place is inner]
+        mine = self._mine.get(id(inner), [])
         whole = None if ours else whole_body(node.body, mine)
         if whole:
+            self._wholes.add(id(whole))
             names = [named for item in whole.items for named in self._names.get(id(item.context_expr), [])]
         if ours or whole:
             self._asks(node.body, inner, names, key)
@@ -324,18 +329,11 @@ class Checker:
                 self._report(node, "LC301", message, "call to_fail() on the tracker there, or raise")
 
     def _inside_blocks(self) -> None:
-        wholes = {id(block) for block in self._whole_blocks()}
         for block, scope in self._blocks:
             self._swallows(block.body, scope)
-            if len(block.body) == 1 and id(block) not in wholes:
+            if len(block.body) == 1 and id(block) not in self._wholes:
                 names = [named for item in block.items for named in self._names.get(id(item.context_expr), [])]
                 self._asks(block.body, scope, names, None)
-
-    def _whole_blocks(self) -> Iterable[Any]:
-        for node, _, inner in self._collected.functions:
-            whole = whole_body(node.body, [block for block, place in self._blocks if place is inner])
-            if whole:
-                yield whole
 
     def _after_blocks(self, tree: ast.Module) -> None:
         named = [(block, scope) for block, scope in self._blocks if self._trackers[id(block)]]

@@ -254,9 +254,10 @@ def annotated(annotation: ast.AST) -> ast.AST:
     """Return the type that an annotation names: without quotes, and without the ``None`` of an optional one."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         try:
-            annotation = ast.parse(annotation.value, mode="eval").body
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
+            body = parse(annotation.value.strip()).body
+        except ReadError:
             return annotation
+        annotation = body[0].value if body and isinstance(body[0], ast.Expr) else annotation
     while isinstance(annotation, ast.BinOp):
         annotation = annotation.left
     return annotation
