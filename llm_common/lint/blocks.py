@@ -28,22 +28,23 @@ class Swallowed:
     def find(self, body: list[ast.stmt], trackers: frozenset[str], scope: Scope) -> Iterator[ast.AST]:
         """Yield the ``except`` clauses and the ``suppress()`` calls of a block whose trackers have these names."""
         nodes = list(within(body))
-        looped = {id(inner) for node in nodes if isinstance(node, LOOPS) for inner in within(node.body)}
-        answers = answering(nodes)
+        silent = []
         for node in nodes:
             if isinstance(node, TRIES):
                 for handler in node.handlers:
-                    if (
-                        self._catches(handler.type, scope)
-                        and not self._answers(handler.body, trackers, scope)
-                        and not answered_later(handler, node.end_lineno or 0, answers, in_loop=id(node) in looped)
-                    ):
-                        yield handler
+                    if self._catches(handler.type, scope) and not self._answers(handler.body, trackers, scope):
+                        silent.append((handler, node))
             elif isinstance(node, BLOCKS):
                 for item in node.items:
                     call = item.context_expr
                     if isinstance(call, ast.Call) and self._suppresses(call, scope):
                         yield call
+        if silent:
+            looped = {id(inner) for node in nodes if isinstance(node, LOOPS) for inner in within(node.body)}
+            answers = answering(nodes)
+            for handler, around in silent:
+                if not answered_later(handler, around.end_lineno or 0, answers, in_loop=id(around) in looped):
+                    yield handler
 
     def _suppresses(self, call: ast.Call, scope: Scope) -> bool:
         """Return whether a call is a ``suppress()`` to report."""

@@ -20,7 +20,12 @@ CLOSED = (*FUNCTIONS, ast.Lambda, ast.ClassDef)
 READABLE = (ast.Constant, ast.JoinedStr, ast.Name, ast.Attribute, ast.Call)
 """Expressions whose value can be told, or what made it."""
 
-LEAVES = (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop, ast.Constant)
+LEAVES = frozenset(
+    one
+    for base in (ast.expr_context, ast.operator, ast.unaryop, ast.boolop, ast.cmpop)
+    for one in (base, *base.__subclasses__(), ast.Constant)
+)
+"""Nodes without nodes below them and without a name: one after nearly every other node."""
 
 
 class Kind(Enum):
@@ -125,27 +130,35 @@ def collect(tree: ast.Module, path: str, *, surface: bool = False) -> Collected:
     stack: list[tuple[ast.AST, Scope]] = [(tree, found.scope)]
     while stack:
         node, scope = stack.pop()
-        if isinstance(node, LEAVES):
-            continue
         if isinstance(node, ast.Name):
             if not isinstance(node.ctx, ast.Load):
                 scope.bind(node.id, Kind.OTHER)
             continue
         visit = VISIT.get(type(node))
-        children = visit(node, scope, found) if visit else ((one, scope) for one in ast.iter_child_nodes(node))
-        if surface:
-            stack.extend(reversed([one for one in children if one[1].kind != "function"]))
-        else:
-            stack.extend(reversed(list(children)))
+        below = list(visit(node, scope, found)) if visit else children_of(node, scope)
+        below.reverse()
+        stack += [one for one in below if one[1].kind != "function"] if surface else below
     return found
 
 
 Children = Iterable[tuple[ast.AST, Scope]]
 
 
-def children_of(node: ast.AST, scope: Scope) -> Children:
+def parts_of(node: ast.AST) -> list[ast.AST]:
+    """Return the nodes right below ``node``, as :func:`ast.iter_child_nodes` does, but faster and without leaves."""
+    found: list[ast.AST] = []
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if isinstance(value, list):
+            found += [one for one in value if isinstance(one, ast.AST) and type(one) not in LEAVES]
+        elif isinstance(value, ast.AST) and type(value) not in LEAVES:
+            found.append(value)
+    return found
+
+
+def children_of(node: ast.AST, scope: Scope) -> list[tuple[ast.AST, Scope]]:
     """Return the parts of ``node``, which are in the same scope."""
-    return [(one, scope) for one in ast.iter_child_nodes(node)]
+    return [(one, scope) for one in parts_of(node)]
 
 
 def visit_call(node: ast.Call, scope: Scope, found: Collected) -> Children:
@@ -303,4 +316,4 @@ def within(body: Iterable[ast.AST]) -> Iterator[ast.AST]:
         node = stack.pop()
         yield node
         if not isinstance(node, CLOSED):
-            stack.extend(reversed(list(ast.iter_child_nodes(node))))
+            stack += reversed(parts_of(node))
