@@ -28,17 +28,15 @@ class Swallowed:
     def find(self, body: list[ast.stmt], trackers: frozenset[str], scope: Scope) -> Iterator[ast.AST]:
         """Yield the ``except`` clauses and the ``suppress()`` calls of a block whose trackers have these names."""
         nodes = list(within(body))
-        silent = []
-        for node in nodes:
-            if isinstance(node, TRIES):
-                for handler in node.handlers:
-                    if self._catches(handler.type, scope) and not self._answers(handler.body, trackers, scope):
-                        silent.append((handler, node))
-            elif isinstance(node, BLOCKS):
-                for item in node.items:
-                    call = item.context_expr
-                    if isinstance(call, ast.Call) and self._suppresses(call, scope):
-                        yield call
+        items = [item for node in nodes if isinstance(node, BLOCKS) for item in node.items]
+        calls = [item.context_expr for item in items if isinstance(item.context_expr, ast.Call)]
+        yield from (call for call in calls if self._suppresses(call, scope))
+        handlers = [(handler, node) for node in nodes if isinstance(node, TRIES) for handler in node.handlers]
+        silent = [
+            (handler, node)
+            for handler, node in handlers
+            if self._catches(handler.type, scope) and not self._answers(handler.body, trackers, scope)
+        ]
         if silent:
             looped = {id(inner) for node in nodes if isinstance(node, LOOPS) for inner in within(node.body)}
             answers = answering(nodes)
