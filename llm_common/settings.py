@@ -192,9 +192,13 @@ READERS: Mapping[str, Callable[[object, str], Any]] = MappingProxyType(
 """Every setting, with what turns a raw value and the name of its source into a checked one."""
 
 
+TABLES_OF_TOOLS = ("lint",)
+"""Tables inside of ours that a tool reads: ``llm-common lint`` has its own."""
+
+
 def _check_keys(pyproject: Pyproject) -> None:
     for key in pyproject.table:
-        if key not in READERS:
+        if key not in READERS and key not in TABLES_OF_TOOLS:
             import difflib
 
             close = difflib.get_close_matches(key, READERS, n=1)

@@ -29,6 +29,7 @@ FLOORS = [
     ["prometheus"],
     ["testing"],
     ["demo"],
+    ["lint"],
     ["cli"],
     ["__main__"],
 ]

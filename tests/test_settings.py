@@ -137,6 +137,11 @@ def test_an_unknown_setting_in_pyproject_is_an_error_with_the_nearest_one() -> N
         resolve({}, {}, project(zzz=1))
 
 
+def test_the_table_of_the_linter_is_accepted_and_not_read() -> None:
+    assert resolve({}, {}, project(env="prod", lint={"anything": 1})).env == "prod"
+    assert resolve({}, {}, project(lint=1)) == resolve({}, {})
+
+
 def test_the_nearest_pyproject_is_found_from_a_directory_below(tmp_path: Path) -> None:
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from llm_common.cli.demo import demo
+from llm_common.cli.lint import lint
 
 app = typer.Typer(
     name="llm-common",
@@ -15,6 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(demo)
+app.command()(lint)
 
 
 def print_version(wanted: bool) -> None:

@@ -12,6 +12,7 @@ import pytest
 from sybil import Document
 from sybil.parsers.markdown import CodeBlockParser
 
+from llm_common.lint.config import configured
 from llm_common.plugins import GROUP
 from llm_common.settings import Pyproject, resolve
 
@@ -192,13 +193,15 @@ def test_a_configuration_file_that_a_page_shows_is_accepted(page: Path) -> None:
         if "llm_common" in document.get("tool", {}):
             table = document["tool"]["llm_common"]
             settings = resolve({}, {}, Pyproject(page, table))
-            assert all(settings.source(name) != "the default" for name in table)
+            assert all(settings.source(name) != "the default" for name in table if name != "lint")
+            if "lint" in table:
+                assert configured(Pyproject(page, table)) != configured(Pyproject(page, {}))
         else:
             assert list(document["project"]["entry-points"]) == [GROUP]
 
 
 def test_no_page_names_a_python_block_that_is_not_executed() -> None:
-    known = {"python", "console", "toml", "text", "promql"}
+    known = {"python", "console", "toml", "text", "promql", "yaml"}
     for page in PAGES:
         opened = [line[3:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
         assert set(opened[::2]) <= known, page.name

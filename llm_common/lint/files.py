@@ -1,0 +1,89 @@
+"""Finding the files: those that are named, and those in folders that are named."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from llm_common.errors import ConfigurationError
+from llm_common.lint.source import ReadError, decode, read
+
+SKIPPED = frozenset({"__pycache__", "node_modules", "build", "dist"})
+"""Folders that aren't searched; nor are hidden ones, virtual environments, and folders that are symbolic links."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A file to check."""
+
+    path: str
+    """Absolute."""
+    shown: str
+    """As reports have it."""
+    code: bytes | None = None
+    """What it holds, of standard input."""
+    problem: str = ""
+    """Why it can't be read, where that showed while it was searched."""
+
+    def read(self) -> str:
+        """Return its text. Raises :class:`ReadError`."""
+        if self.problem:
+            raise ReadError("LC902", self.problem, "make it readable, or exclude it")
+        return read(self.path) if self.code is None else decode(self.code)
+
+
+def standard_input(code: bytes, name: str) -> File:
+    """Return what was given on standard input, as if it were the file ``name``."""
+    return File(os.path.abspath(name), shown(name), code)
+
+
+def shown(path: str) -> str:
+    """Return a path for reports: from the working directory where it is inside, with slashes."""
+    absolute, here = os.path.abspath(path), os.path.join(os.getcwd(), "")
+    return (absolute.removeprefix(here) if absolute.startswith(here) else path).replace(os.sep, "/")
+
+
+def find(paths: Iterable[str], excludes: Callable[[str], bool]) -> list[File]:
+    """Return the files that ``paths`` name and the Python files in the folders that they name, each once.
+
+    A file that is named is read whatever it is called. ``excludes`` tells of an absolute path whether folders are
+    searched without it. Raises :class:`ConfigurationError` for a path that doesn't exist.
+    """
+    found: dict[str, File] = {}
+    for path in paths:
+        if os.path.isdir(path):
+            for file in search(path, excludes):
+                found.setdefault(os.path.realpath(file.path), file)
+        elif os.path.lexists(path):
+            found.setdefault(os.path.realpath(path), File(os.path.abspath(path), shown(path)))
+        else:
+            raise ConfigurationError(
+                f"there is no file or folder {path!r}; name one that exists, or - for standard input"
+            )
+    return list(found.values())
+
+
+def search(folder: str, excludes: Callable[[str], bool]) -> Iterator[File]:
+    """Yield the Python files in a folder and those below, in alphabetical order."""
+    folders = [folder]
+    while folders:
+        here = folders.pop()
+        try:
+            with os.scandir(here) as listed:
+                entries = sorted(listed, key=lambda entry: entry.name)
+        except OSError as problem:
+            yield File(os.path.abspath(here), shown(here), problem=f"the folder can't be read: {problem.strerror}")
+            continue
+        below = []
+        for entry in entries:
+            if entry.name.startswith(".") or excludes(os.path.abspath(entry.path)):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                if entry.name not in SKIPPED and not os.path.exists(os.path.join(entry.path, "pyvenv.cfg")):
+                    below.append(entry.path)
+            elif entry.name.endswith(".py"):
+                path = os.path.abspath(entry.path)
+                if os.path.isfile(path):  # unlike the entry's own method, it raises for no link
+                    yield File(path, shown(entry.path))
+                elif entry.is_symlink() and not os.path.exists(path):
+                    yield File(path, shown(entry.path), problem="the symbolic link leads nowhere")
+        folders.extend(reversed(below))

@@ -1,0 +1,115 @@
+"""The whole of it: files in, findings out."""
+
+import gc
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from llm_common.lint.checker import Text, check
+from llm_common.lint.config import Config
+from llm_common.lint.facts import Facts
+from llm_common.lint.files import File
+from llm_common.lint.findings import Finding, Place, finding
+from llm_common.lint.resolve import Resolver
+from llm_common.lint.rules import RULES
+from llm_common.lint.source import Ignore, Misunderstood, ReadError, comments, parse, too_deep
+from llm_common.lint.together import findings_of
+
+ITSELF = "LC9"
+"""The group of rules about the linter and its comments, which comments don't silence."""
+
+
+@dataclass(slots=True)
+class Checked:
+    """What is kept of a file once its syntax tree is gone."""
+
+    file: File
+    codes: frozenset[str]
+    facts: Facts = field(default_factory=Facts)
+    ignores: list[Ignore] = field(default_factory=list)
+    misunderstood: list[Misunderstood] = field(default_factory=list)
+
+
+def lint(files: Iterable[File], config: Config) -> list[Finding]:
+    """Return the findings in ``files``, sorted. Files are read as they are taken from the iterable."""
+    resolver = Resolver()
+    with without_garbage_collection():
+        checked = [check_file(file, config, resolver) for file in files]
+    by_path = {one.file.shown: one for one in checked}
+    kept = [
+        found
+        for found in findings_of(one.facts for one in checked)
+        if found.code in by_path[found.path].codes and not silenced(found, by_path[found.path].ignores)
+    ]
+    for one in checked:
+        kept += about_comments(one)
+    return sorted(set(kept))
+
+
+@contextmanager
+def without_garbage_collection() -> Iterator[None]:
+    """Don't look for garbage meanwhile: syntax trees have no cycles, and looking at all their nodes takes a third."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def check_file(file: File, config: Config, resolver: Resolver) -> Checked:
+    """Return what one file shows; what can't be read or parsed is a finding as well."""
+    checked = Checked(file, config.codes_for(file.path))
+    try:
+        text = file.read()
+        tree = parse(text)
+        try:
+            lines = text.split("\n")
+            checked.facts = check(
+                tree, Text(file.path, file.shown, lines), resolver, narrow_excepts=config.narrow_excepts
+            )
+        except (RecursionError, MemoryError):
+            raise too_deep() from None
+        if "LC104" not in checked.codes:
+            checked.facts.uses.clear()  # tests may use the names of what they test
+        checked.ignores, checked.misunderstood = comments(text)
+    except ReadError as problem:
+        place = Place(file.shown, problem.line, problem.column, problem.line, problem.column)
+        checked.facts.findings.append(finding(place, problem.code, str(problem), problem.fix))
+    return checked
+
+
+def silenced(found: Finding, ignores: list[Ignore]) -> bool:
+    """Return whether a comment is for ``found``, and take note that it was needed."""
+    silences = [
+        ignore
+        for ignore in ignores
+        if ignore.line in (found.line, found.first_line)
+        and ignore.silences(found.code)
+        and not found.code.startswith(ITSELF)
+    ]
+    for ignore in silences:
+        ignore.used.add(found.code)
+    return bool(silences)
+
+
+def about_comments(checked: Checked) -> list[Finding]:
+    """Return what is to say about the comments in a file: those without use, those that can't be understood."""
+    found = []
+    for ignore in checked.ignores:
+        if ignore.codes:
+            useless = sorted((ignore.codes & checked.codes) - ignore.used)
+        else:
+            # What isn't selected might have been meant.
+            all_on = {code for code in RULES if not code.startswith(ITSELF)} <= checked.codes
+            useless = [""] if all_on and not ignore.used else []
+        if useless and "LC903" not in ignore.codes:
+            what = f" of {', '.join(useless)}" if useless[0] else ""
+            fix = "remove the comment" if not ignore.used else "remove the code from the comment"
+            place = Place(checked.file.shown, ignore.line, ignore.column, ignore.line, ignore.end_column)
+            found.append(finding(place, "LC903", f"there is nothing{what} to ignore in this line", fix))
+    for comment in checked.misunderstood:
+        place = Place(checked.file.shown, comment.line, comment.column, comment.line, comment.end_column)
+        found.append(finding(place, "LC904", comment.message, comment.fix))
+    return [one for one in found if one.code in checked.codes]
