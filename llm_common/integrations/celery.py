@@ -5,6 +5,7 @@ process that is killed sends none; the worker does, on its behalf.
 """
 
 import os
+import signal
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from sys import exception as handled_exception
@@ -24,7 +25,7 @@ from llm_common.tracking import action_tracking
 OWN = "celery."
 """How the names of Celery's own tasks begin."""
 
-HARMLESS = frozenset({"SIGINT", "SIGUSR1"})
+HARMLESS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGUSR1") if hasattr(signal, name))
 """Signals that a process of a pool survives, and so its run ends by itself: one is ignored, one raises an exception."""
 
 
@@ -39,7 +40,7 @@ def track_tasks(*, names: Mapping[str, str] | None = None, exclude: str | Iterab
     Raises :class:`TypeError` or :class:`ValueError` where ``names`` or ``exclude`` has what is no name.
     """
     _runs.names = JobNames(names, exclude)
-    for signal, receiver in (
+    for one, receiver in (
         (signals.task_prerun, _runs.begun),
         (signals.task_postrun, _runs.ended),
         (signals.task_received, _runs.received),
@@ -48,7 +49,7 @@ def track_tasks(*, names: Mapping[str, str] | None = None, exclude: str | Iterab
         (signals.task_retry, _runs.retried),
     ):
         # Celery would keep a weak reference only, and knows by the identifier that it is connected already.
-        signal.connect(receiver, weak=False, dispatch_uid="llm_common")
+        one.connect(receiver, weak=False, dispatch_uid="llm_common")
 
 
 @dataclass(slots=True)
@@ -103,7 +104,7 @@ class TaskRuns:
 
     def revoked(self, sender: Any, request: Any, terminated: bool, signum: object, **_: object) -> None:
         """Count a run whose process was killed because the task was revoked."""
-        if terminated and getattr(signum, "name", "") not in HARMLESS:
+        if terminated and signum not in HARMLESS:
             self._lost(sender, request.id, SystemExit("revoked"))
 
     def retried(self, sender: Any, request: Any, einfo: object, **_: object) -> None:

@@ -1,10 +1,11 @@
 """Celery: real workers, with and without tracking."""
 
 import os
+import select
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from billiard import common as billiard  # type: ignore[import-untyped]
 from celery import Celery, Task, signals  # type: ignore[import-untyped]
 from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
 from celery.exceptions import Ignore, Reject, TaskRevokedError  # type: ignore[import-untyped]
@@ -35,11 +37,17 @@ CONNECTED = (
 
 
 @pytest.fixture(autouse=True)
-def untracked() -> Iterator[None]:
-    """Leave no receiver behind, and none that reports to Celery's log that it failed."""
+def clean_celery() -> Iterator[None]:
+    """Leave no receiver of signals behind, and logging as it is."""
+
+    def setting_up(**_: object) -> None:
+        """Do nothing, so that nothing is set up."""
+
+    signals.setup_logging.connect(setting_up)
     yield
     for one in CONNECTED:
         one.disconnect(dispatch_uid="llm_common")
+    signals.setup_logging.disconnect(setting_up)
 
 
 class OutOfPaperError(Exception):
@@ -71,7 +79,6 @@ class Shop(Celery):  # type: ignore[misc]
         super().__init__("shop", broker="memory://", backend="cache+memory://", set_as_current=False)
         self.conf.update(
             task_default_queue=uuid4().hex,  # brokers in memory are one for the process
-            worker_hijack_root_logger=False,
             worker_redirect_stdouts=False,
             broker_transport_options={"polling_interval": 0.01},
             **settings,
@@ -284,6 +291,18 @@ def test_the_exception_in_flight_around_an_eager_run_is_not_its_own(recorded_met
     assert totals(recorded_metrics) == [("fail_task", "error"), ("ignored_task", "ok")]
 
 
+def test_a_run_that_unwinds_because_its_process_was_told_to_end_is_left_to_the_worker(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = Shop()
+    track_tasks()
+    monkeypatch.setattr(billiard, "_should_have_exited", [True])
+    with pytest.raises(SystemExit):
+        app.leave.apply()
+    app.pack.apply([1])  # one that finishes nevertheless
+    assert totals(recorded_metrics) == [("pack_task", "ok")]
+
+
 def test_a_second_call_replaces_the_options_and_counts_nothing_twice(recorded_metrics: RecordedMetrics) -> None:
     app = Shop()
     track_tasks(names={"shop.tasks.pack": "first_task"}, exclude="shop.tasks.fail")
@@ -325,8 +344,9 @@ def test_a_backend_that_fails_is_no_news_to_celery(caplog: pytest.LogCaptureFixt
 TASKS = """
 import os, signal, sys
 from pathlib import Path
+from billiard import common as billiard  # type: ignore[import-untyped]
 from celery import Celery
-from llm_common import current_action
+from llm_common import action_tracking_decorator, current_action
 from llm_common.integrations.celery import track_tasks
 
 app = Celery("shop")
@@ -369,6 +389,15 @@ def slow():
 def crash():
     os.kill(os.getpid(), signal.SIGKILL)
 
+@app.task(name="shop.tasks.by_hand")
+@action_tracking_decorator("by_hand_task")
+def by_hand():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+@app.task(name="shop.tasks.patient")
+def patient():
+    told()
+
 @app.task(name="shop.tasks.leave")
 def leave():
     sys.exit(3)
@@ -395,6 +424,7 @@ class Prefork:
         (folder / "tasks.py").write_text(TASKS)
         (folder / "settings.py").write_text(SETTINGS)
         os.mkfifo(folder / "begun")
+        self.pipe = os.open(folder / "begun", os.O_RDWR)  # a mere reader would wait for somebody who writes
         environ = {
             **os.environ,
             "PROMETHEUS_MULTIPROC_DIR": str(self.metrics),
@@ -421,7 +451,8 @@ class Prefork:
 
     def begun(self) -> None:
         """Return once a task that tells it has begun."""
-        (self.folder / "begun").read_text()
+        assert select.select([self.pipe], [], [], PATIENCE)[0], "no task has begun"
+        os.read(self.pipe, 100)
 
     def stop(self, by: int = signal.SIGTERM) -> None:
         self.worker.send_signal(by)
@@ -444,49 +475,88 @@ def preforking(folder: Path, tracking: bool) -> Iterator[Prefork]:
     finally:
         prefork.worker.kill()
         prefork.worker.wait()
+        os.close(prefork.pipe)
         print((folder / "log").read_text())
 
 
-def run_everything_in_processes(folder: Path, tracking: bool) -> tuple[list[Any], dict[tuple[str, str], float]]:
-    with preforking(folder, tracking) as prefork:
-        names = "fail", "flaky", "slow", "stuck", "crash"
-        sent = [prefork.send("pack", 3), prefork.send("pack", 4), *map(prefork.send, names)]
-        outcomes = [outcome(result) for result in sent]
-        prefork.send("leave")  # has no outcome: Celery finds no way to write it down
-        endless = prefork.send("endless")
+def run_in_processes(prefork: Prefork) -> list[tuple[str, str]]:
+    """Run tasks that end in many ways, and return their outcomes."""
+    names = "fail", "flaky", "slow", "stuck", "crash", "by_hand"
+    sent = [prefork.send("pack", 3), prefork.send("pack", 4), *map(prefork.send, names)]
+    return list(map(kind, sent))
+
+
+def revoke_in_processes(prefork: Prefork) -> list[tuple[str, str]]:
+    """Revoke tasks that run, by a signal that ends the process and by one that raises an exception in the task."""
+    outcomes = []
+    for task, by in ("endless", "SIGTERM"), ("patient", "SIGUSR1"):
+        result = prefork.send(task)
         prefork.begun()
-        prefork.client.control.revoke(endless.id, terminate=True)
-        outcomes.append(outcome(endless))
-    return [(state, returned.partition("(")[0]) for state, returned, _ in outcomes], prefork.totals()
+        prefork.client.control.revoke(result.id, terminate=True, signal=by)
+        outcomes.append(kind(result))
+    return outcomes
+
+
+def leave_in_processes(prefork: Prefork) -> list[tuple[str, str]]:
+    """Run a task that makes its process exit, whose outcome Celery finds no way to write down."""
+    prefork.send("leave")
+    return [kind(prefork.send("pack", 1))]
+
+
+def kind(result: AsyncResult) -> tuple[str, str]:
+    """Return the state of a run, and its result or the type of its exception; messages of lost processes vary."""
+    state, returned, _ = outcome(result)
+    return state, returned.partition("(")[0]
 
 
 @pytest.mark.e2e
-def test_a_pool_of_processes(tmp_path: Path) -> None:
-    without, no_totals = run_everything_in_processes(tmp_path / "without", tracking=False)
-    outcomes, totals = run_everything_in_processes(tmp_path / "with", tracking=True)
-    assert outcomes == without
-    assert no_totals == {}
-    assert totals == {
-        ("pack_task", "ok"): 2,
-        ("fail_task", "error"): 1,
-        ("flaky_task", "error"): 1,
-        ("flaky_task", "ok"): 1,
-        ("slow_task", "error"): 1,
-        ("stuck_task", "error"): 1,
-        ("crash_task", "error"): 1,
-        ("leave_task", "cancelled"): 1,
-        ("endless_task", "cancelled"): 1,
-    }
-    assert without == [
-        ("SUCCESS", "3"),
-        ("SUCCESS", "4"),
-        ("FAILURE", "ValueError"),
-        ("SUCCESS", "None"),
-        ("FAILURE", "SoftTimeLimitExceeded"),
-        ("FAILURE", "TimeLimitExceeded"),
-        ("FAILURE", "WorkerLostError"),
-        ("REVOKED", "TaskRevokedError"),
-    ]
+@pytest.mark.parametrize(
+    ("scenario", "outcomes", "totals"),
+    [
+        pytest.param(
+            run_in_processes,
+            [
+                ("SUCCESS", "3"),
+                ("SUCCESS", "4"),
+                ("FAILURE", "ValueError"),
+                ("SUCCESS", "None"),
+                ("FAILURE", "SoftTimeLimitExceeded"),
+                ("FAILURE", "TimeLimitExceeded"),
+                *2 * [("FAILURE", "WorkerLostError")],
+            ],
+            {
+                ("pack_task", "ok"): 2,
+                ("fail_task", "error"): 1,
+                ("flaky_task", "error"): 1,
+                ("flaky_task", "ok"): 1,
+                ("slow_task", "error"): 1,
+                ("stuck_task", "error"): 1,
+                ("crash_task", "error"): 1,
+            },
+            id="run",
+        ),
+        pytest.param(
+            revoke_in_processes,
+            2 * [("REVOKED", "TaskRevokedError")],
+            {("endless_task", "cancelled"): 1, ("patient_task", "error"): 1},
+            id="revoke",
+        ),
+        pytest.param(
+            leave_in_processes, [("SUCCESS", "1")], {("leave_task", "cancelled"): 1, ("pack_task", "ok"): 1}, id="leave"
+        ),
+    ],
+)
+@pytest.mark.parametrize("tracking", [True, False])
+def test_a_pool_of_processes(
+    scenario: Callable[[Prefork], list[tuple[str, str]]],
+    outcomes: list[tuple[str, str]],
+    totals: dict[tuple[str, str], float],
+    tracking: bool,
+    tmp_path: Path,
+) -> None:
+    with preforking(tmp_path, tracking) as prefork:
+        assert scenario(prefork) == outcomes
+    assert prefork.totals() == (totals if tracking else {})
 
 
 @pytest.mark.e2e
