@@ -72,7 +72,7 @@ class JobTracking:
         """Return what runs in place of ``job``; ``job`` itself where it isn't counted, or can't be."""
         try:
             name = self._name(job)
-            return job if name is None else TrackedJob(job, name)
+            return job if name is None else JobStandIn(job, name)
         except Exception as fault:
             level = logging.DEBUG if self._faulty else logging.WARNING
             self._faulty = True
@@ -89,7 +89,7 @@ class JobTracking:
 _trackings: WeakKeyDictionary[BaseScheduler, JobTracking] = WeakKeyDictionary()
 
 
-class TrackedJob(Job):  # type: ignore[misc]
+class JobStandIn(Job):  # type: ignore[misc]
     """Stands for a job while it runs: its function is tracked, everything else is the job's own."""
 
     __slots__ = ("_llm_common_job", "_llm_common_name", "func")
@@ -97,7 +97,7 @@ class TrackedJob(Job):  # type: ignore[misc]
     def __init__(self, job: Job, name: str) -> None:
         self._llm_common_job = job
         self._llm_common_name = name
-        self.func = tracked_function(name, job.func)
+        self.func = function_that_tracks(name, job.func)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._llm_common_job, name)  # all but the function: no other slot is filled
@@ -107,6 +107,6 @@ class TrackedJob(Job):  # type: ignore[misc]
         return type(self), (self._llm_common_job, self._llm_common_name)
 
 
-def tracked_function(name: str, function: Any) -> Any:
+def function_that_tracks(name: str, function: Any) -> Any:
     """Return what tracks ``function``, which may also be a class: then it is the call that constructs."""
     return function_wrapper(name, function) if isinstance(function, type) else tracked(name, function)

@@ -43,10 +43,14 @@ def clean_celery() -> Iterator[None]:
     def setting_up(**_: object) -> None:
         """Do nothing, so that nothing is set up."""
 
+    def disconnect() -> None:
+        for one in CONNECTED:
+            one.disconnect(dispatch_uid="llm_common")
+
+    disconnect()
     signals.setup_logging.connect(setting_up)
     yield
-    for one in CONNECTED:
-        one.disconnect(dispatch_uid="llm_common")
+    disconnect()
     signals.setup_logging.disconnect(setting_up)
 
 
