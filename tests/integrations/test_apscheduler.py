@@ -446,6 +446,15 @@ def test_a_second_call_replaces_the_options_and_counts_nothing_twice(recorded_me
     assert totals(recorded_metrics) == [("failing_task", "error"), ("second_task", "ok")]
 
 
+def test_a_second_call_leaves_executors_alone() -> None:
+    executor = ThreadPoolExecutor(1)
+    scheduler = BackgroundScheduler(executors={"default": executor})
+    track_jobs(scheduler)
+    submit_job = executor.submit_job
+    track_jobs(scheduler)
+    assert executor.submit_job is submit_job
+
+
 def test_single_jobs_can_be_named_or_left_out(recorded_metrics: RecordedMetrics) -> None:
     reference = f"{print_report.__module__}:print_report"
     with background() as scheduler:
