@@ -128,9 +128,8 @@ class BoundAction:
             raise faults[0]
 
     def moved(self, by: int) -> None:
-        """Add ``by`` to the number of actions in progress."""
-        if self.in_progress:
-            self.in_progress.record(by)
+        """Add ``by`` to the number of actions in progress, where that metric is switched on."""
+        self.in_progress.record(by)  # type: ignore[union-attr] # else there are other trackers
 
     def first_item(self, seconds: float) -> None:
         """Record that the first item was streamed so long after the start, where that metric is switched on."""

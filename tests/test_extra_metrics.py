@@ -198,6 +198,25 @@ def test_tokens_that_are_none_are_misuse(call: Any, problem: str, recorded_metri
     assert recorded_metrics.metric_value("genapp_llm_tokens_total") == 0
 
 
+def test_tokens_that_are_none_are_logged_once_and_the_rest_counts(caplog: pytest.LogCaptureFixture) -> None:
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[memory], extra_metrics=["llm_tokens"])
+    for _ in range(2):
+        with action_tracking("answer_llm_call") as tracker:
+            tracker.tokens("small-1", input=-1, output=1)
+            tracker.tokens("small-1", input=2)
+    assert [record.amount for record in memory.records if isinstance(record, MetricRecord)] == [2, 2]
+    assert [one.levelname for one in caplog.records] == ["WARNING"]
+
+
+def test_series_go_on_where_they_were_after_another_configuration(registry: CollectorRegistry) -> None:
+    for _ in range(2):
+        configure(app="shop_bot", backends=[PrometheusBackend(registry)], extra_metrics="all")
+        with action_tracking("answer_llm_call") as tracker:
+            tracker.tokens("small-1", input=2)
+    assert b'token_type="input"} 4.0\n' in render_metrics(registry=registry)[0]
+
+
 def test_outside_of_the_block_both_are_misuse(recorded_metrics: RecordedMetrics) -> None:
     tracker = action_tracking("answer_llm_call")
     with pytest.raises(TrackingError, match=r"tokens\(\) was called outside the block"):

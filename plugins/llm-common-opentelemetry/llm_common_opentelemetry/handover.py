@@ -69,8 +69,11 @@ class Handover:
             if len(pending) >= MOST:
                 sleep(BREATH)
 
-    def deliver(self, timeout: float = PATIENCE) -> bool:
-        """Hand over what is pending now; return false where another thread is still at it after ``timeout`` seconds."""
+    def deliver(self, timeout: float = -1) -> bool:
+        """Hand over what is pending now; return false where another thread is still at it after ``timeout`` seconds.
+
+        It waits without end where there is no ``timeout``.
+        """
         if not self._delivering.acquire(timeout=timeout):
             return False
         try:
@@ -87,7 +90,7 @@ class Handover:
 
     def on_collection(self, options: CallbackOptions) -> Iterable[Observation]:
         """Hand over what is pending, as the callback of an observable instrument that observes nothing itself."""
-        self.deliver()
+        self.deliver(PATIENCE)
         return ()
 
     def finish(self, timeout: float) -> bool:
@@ -97,14 +100,14 @@ class Handover:
         """
         if not self._pending:
             return True
-        done = start(lambda: self.deliver(-1))
+        done = start(self.deliver)
         return done.acquire(timeout=min(max(timeout, 0.0), TIMEOUT_MAX))
 
     def _wake(self) -> None:
         if not self._woken:
             self._woken = True
             try:
-                start(lambda: self.deliver(-1))
+                start(self.deliver)
             except RuntimeError:
                 self._woken = False
 

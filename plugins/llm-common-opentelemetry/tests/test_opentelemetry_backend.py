@@ -36,7 +36,7 @@ from llm_common.dispatch import bind_http
 from llm_common.errors import ConfigurationError
 from llm_common.prometheus import render_metrics
 from llm_common_opentelemetry import OpenTelemetryBackend
-from llm_common_opentelemetry.handover import BREATH, MANY, MOST
+from llm_common_opentelemetry.handover import BREATH, MANY, MOST, handover
 from otlp_receiver import OtlpReceiver, labels_of
 
 SERVED = HttpSeries("GET", "200", "items/{item_id}", "app_api")
@@ -265,7 +265,7 @@ def test_an_instrument_that_raises_harms_neither_the_application_nor_the_others(
     configure(backends=[OpenTelemetryBackend(Instrumented(record))])
     with caplog.at_level(logging.DEBUG, logger="llm_common"):
         act(2)
-        shutdown()
+        handover.deliver()
     assert counted == [3.0, 1, 3.0, 1]
     faults = [one for one in caplog.records if "an instrument raised" in one.getMessage()]
     assert [one.levelname for one in faults][-1] == "DEBUG"
@@ -380,12 +380,47 @@ def test_without_threads_everything_arrives_with_the_next_collection(
     assert read.points("genapp_action_count_total")[0].value == 2 * MANY
     late = Read()
     configure(app="shop_bot", backends=[late.backend])
-    act()
-    monkeypatch.undo()
     with span():
         act()
-    shutdown()
+    monkeypatch.undo()
+    act()
+    handover.deliver()
     assert late.points("genapp_action_count_total")[0].value == 2
+
+
+def test_who_measures_more_than_can_be_taken_is_slowed_down(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("llm_common_opentelemetry.handover.start_new_thread", refused)
+    monkeypatch.setattr("llm_common_opentelemetry.handover.sleep", slept.append)
+    act(MOST // 3)
+    assert slept == []
+    act(2)
+    assert set(slept) == {BREATH}
+    assert read.points("genapp_action_count_total")[0].value == MOST // 3 + 2
+
+
+def test_a_reader_waits_no_longer_than_it_may_for_what_is_being_handed_over(
+    read: Read, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, release = Event(), Event()
+
+    def record(name: str, amount: float) -> None:
+        begun.set()
+        release.wait(PATIENCE)
+
+    monkeypatch.setattr("llm_common_opentelemetry.handover.PATIENCE", 0.01)
+    configure(app="shop_bot", backends=[read.backend, OpenTelemetryBackend(Instrumented(record))])
+    with span():
+        act()
+    assert begun.wait(PATIENCE)
+    read.points("genapp_action_count_total")
+    release.set()
+    shutdown()
+    assert read.points("genapp_action_count_total")[0].value == 1
 
 
 SIGNALS = """
