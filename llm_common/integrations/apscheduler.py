@@ -11,9 +11,9 @@ from functools import wraps
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from apscheduler.events import EVENT_EXECUTOR_ADDED  # type: ignore[import-untyped]
-from apscheduler.job import Job  # type: ignore[import-untyped]
-from apscheduler.schedulers.base import BaseScheduler  # type: ignore[import-untyped]
+from apscheduler.events import EVENT_EXECUTOR_ADDED
+from apscheduler.job import Job
+from apscheduler.schedulers.base import BaseScheduler
 
 from llm_common.action_names import name_of
 from llm_common.decorator import function_wrapper, tracked, tracked_name

@@ -13,9 +13,9 @@ from time import perf_counter, time
 from typing import Any
 from weakref import WeakValueDictionary
 
-from billiard import common as billiard  # type: ignore[import-untyped]
-from celery import signals, states  # type: ignore[import-untyped]
-from celery.exceptions import TimeLimitExceeded, WorkerLostError  # type: ignore[import-untyped]
+from billiard import common as billiard
+from celery import signals, states
+from celery.exceptions import TimeLimitExceeded, WorkerLostError
 
 from llm_common.decorator import tracked_name
 from llm_common.integrations.job_names import JobNames

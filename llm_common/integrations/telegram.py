@@ -153,7 +153,7 @@ def _watch_jobs(application: "Application[Any, Any, Any, Any, Any, Any]", tracki
         job_queue: JobQueue[Any] | None = application.job_queue
     if job_queue is None:
         return
-    from apscheduler.events import EVENT_JOB_ADDED  # type: ignore[import-untyped]
+    from apscheduler.events import EVENT_JOB_ADDED
 
     scheduler = job_queue.scheduler
 

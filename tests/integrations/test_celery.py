@@ -13,11 +13,11 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from billiard import common as billiard  # type: ignore[import-untyped]
-from celery import Celery, Task, signals  # type: ignore[import-untyped]
-from celery.contrib.testing.worker import start_worker  # type: ignore[import-untyped]
-from celery.exceptions import Ignore, Reject, TaskRevokedError  # type: ignore[import-untyped]
-from celery.result import AsyncResult, allow_join_result  # type: ignore[import-untyped]
+from billiard import common as billiard
+from celery import Celery, Task, signals
+from celery.contrib.testing.worker import start_worker
+from celery.exceptions import Ignore, Reject, TaskRevokedError
+from celery.result import AsyncResult, allow_join_result
 
 import folder_broker
 from llm_common import action_tracking_decorator, configure, current_action
@@ -349,7 +349,7 @@ def test_a_backend_that_fails_is_no_news_to_celery(caplog: pytest.LogCaptureFixt
 TASKS = """
 import os, signal, sys
 from pathlib import Path
-from billiard import common as billiard  # type: ignore[import-untyped]
+from billiard import common as billiard
 from celery import Celery
 from llm_common import action_tracking_decorator, current_action
 from llm_common.integrations.celery import track_tasks

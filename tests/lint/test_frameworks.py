@@ -5,8 +5,8 @@ import inspect
 import telegram.ext
 from aiogram import Dispatcher, Router
 from aiogram.fsm.scene import OnMarker
-from apscheduler.schedulers.base import BaseScheduler  # type: ignore[import-untyped]
-from celery import Celery, shared_task  # type: ignore[import-untyped]
+from apscheduler.schedulers.base import BaseScheduler
+from celery import Celery, shared_task
 
 from llm_common.lint.frameworks import ADD_JOB, CALLBACK_AT, OBSERVERS, RUN_JOB, SCENE_STEPS
 
