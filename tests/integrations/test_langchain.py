@@ -2,11 +2,14 @@
 
 import asyncio
 import gc
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
 from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
+import httpx2
 import openai
 import pytest
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
@@ -69,6 +72,19 @@ def broken(order: int) -> str:
     raise LookupError(f"no order {order}")
 
 
+@contextmanager
+def chatting(server: Server, **options: Any) -> Iterator[ChatOpenAI]:
+    """Yield a model with a connection of its own: by itself it would share one with models in other event loops."""
+    with httpx2.Client() as http:
+        yield chat_of(server, http_client=http, **options)
+
+
+@asynccontextmanager
+async def achatting(server: Server, **options: Any) -> AsyncIterator[ChatOpenAI]:
+    async with httpx2.AsyncClient() as http:
+        yield chat_of(server, http_async_client=http, **options)
+
+
 def chat_of(server: Server, **options: Any) -> ChatOpenAI:
     return ChatOpenAI(
         model="small",
@@ -118,6 +134,7 @@ class Compared:
         self.recorded: RecordedMetrics
 
     def __call__(self, *turns: Turn, scenario: Any, **options: Any) -> Any:
+        self.server.requests.clear()
         plain, _ = self.run(turns, scenario, [], options)
         bodies = [request.body for request in self.server.requests]
         self.server.requests.clear()
@@ -129,11 +146,16 @@ class Compared:
     def run(self, turns: Any, scenario: Any, callbacks: Any, options: Any) -> tuple[Any, RecordedMetrics]:
         self.model.script(*turns)
         with record_metrics() as recorded:
-            if asyncio.iscoroutinefunction(scenario):
-                outcome = outcome_of(lambda: asyncio.run(scenario(chat_of(self.server, **options), callbacks)))
+            if inspect.iscoroutinefunction(scenario):
+                outcome = outcome_of(lambda: asyncio.run(self.asynchronous(scenario, callbacks, options)))
             else:
-                outcome = outcome_of(lambda: scenario(chat_of(self.server, **options), callbacks))
+                with chatting(self.server, **options) as chat:
+                    outcome = outcome_of(lambda: scenario(chat, callbacks))
         return outcome, recorded
+
+    async def asynchronous(self, scenario: Any, callbacks: Any, options: Any) -> Any:
+        async with achatting(self.server, **options) as chat:
+            return await scenario(chat, callbacks)
 
     def expect(self, *events: tuple[str, str]) -> None:
         assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
@@ -321,7 +343,7 @@ def test_a_streamed_agent_is_one_action_with_its_first_item(compared: Compared, 
 
 @AGENTS
 def test_an_agent_whose_model_fails_is_an_error(compared: Compared, scenario: Any) -> None:
-    assert compared(*ROUND_TRIP, Fail(), scenario=scenario)[0] is openai.InternalServerError
+    assert issubclass(compared(*ROUND_TRIP, Fail(), scenario=scenario)[0], openai.APIError)
     compared.expect((LLM, "ok"), (LLM, "error"), (AGENT, "error"))
 
 
@@ -377,12 +399,11 @@ def test_the_names_of_an_agent(recorded_metrics: RecordedMetrics) -> None:
 
 def test_a_graph_in_a_chain_is_an_agent_and_a_graph_in_a_graph_is_not(server: Server, model: ModelServer) -> None:
     model.script(*ROUND_TRIP)
-    inner = agent_of(chat_of(server), "Inner")
-    builder = StateGraph(State)
-    builder.add_node("inner", inner)
-    builder.add_edge(START, "inner")
-    chain = (lambda text: {"messages": [HumanMessage(text)]}) | builder.compile(name="Outer")
-    with record_metrics() as recorded:
+    with record_metrics() as recorded, chatting(server) as chat:
+        builder = StateGraph(State)
+        builder.add_node("inner", agent_of(chat, "Inner"))
+        builder.add_edge(START, "inner")
+        chain = RunnableLambda(lambda text: {"messages": [HumanMessage(text)]}) | builder.compile(name="Outer")
         chain.invoke("Where?", {"callbacks": [ActionTrackingCallback()]})
     assert [event.name for event in recorded.events] == [LLM, LLM, "outer_agent"]
 
@@ -400,8 +421,8 @@ def test_an_agent_that_waits_for_a_human_is_ok(recorded_metrics: RecordedMetrics
 def test_callbacks_of_models_and_graphs_count_nothing_twice(server: Server, model: ModelServer) -> None:
     for inner in (shared := ActionTrackingCallback(), ActionTrackingCallback()):
         model.script(*ROUND_TRIP)
-        with record_metrics() as recorded:
-            agent_of(chat_of(server, callbacks=[inner])).invoke(ASK, {"callbacks": [shared]})
+        with record_metrics() as recorded, chatting(server, callbacks=[inner]) as chat:
+            agent_of(chat).invoke(ASK, {"callbacks": [shared]})
         assert [event.name for event in recorded.events] == [LLM, LLM, AGENT]
 
 
@@ -409,20 +430,25 @@ def test_runs_at_once_are_counted_apart(server: Server, recorded_metrics: Record
     callbacks = [ActionTrackingCallback()]
 
     async def scenario() -> None:
-        chat = chat_of(server)
-        await asyncio.gather(*(arun(chat, callbacks) for _ in range(5)))
+        async with achatting(server) as chat:
+            await asyncio.gather(*(arun(chat, callbacks) for _ in range(5)))
 
     asyncio.run(scenario())
-    threads = [Thread(target=run, args=(chat_of(server), callbacks)) for _ in range(5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with chatting(server) as chat:
+        threads = [Thread(target=run, args=(chat, callbacks)) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
     recorded_metrics.assert_action(LLM, status="ok", times=10)
     recorded_metrics.assert_action(AGENT, status="ok", times=10)
 
 
 # Cancellations
+
+
+async def updates(chat: Any, callbacks: Any) -> Any:
+    return [update async for update in agent_of(chat).astream(ASK, {"callbacks": callbacks})]
 
 
 async def cancelled(running: Any, model: ModelServer) -> None:
@@ -439,14 +465,15 @@ async def cancelled(running: Any, model: ModelServer) -> None:
         (ainvoked, [(LLM, "cancelled")]),
         (astreamed, [(LLM, "cancelled")]),
         (arun, [(LLM, "cancelled"), (AGENT, "cancelled")]),
-        (astream, [(LLM, "cancelled"), (AGENT, "cancelled")]),
+        (updates, [(LLM, "cancelled"), (AGENT, "cancelled")]),
     ],
 )
 def test_what_is_cancelled_is_recorded_as_cancelled(
     server: Server, model: ModelServer, scenario: Any, expected: Any
 ) -> None:
     async def main(callbacks: Any) -> None:
-        await cancelled(scenario(chat_of(server), callbacks), model)
+        async with achatting(server) as chat:
+            await cancelled(scenario(chat, callbacks), model)
 
     model.script(Hang(2), Hang(2))
     asyncio.run(main([]))
@@ -459,10 +486,12 @@ def test_what_is_cancelled_is_recorded_as_cancelled(
 
 def test_a_call_that_a_timeout_cancels_is_recorded_while_its_task_goes_on(server: Server, model: ModelServer) -> None:
     async def main() -> None:
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(None) as timeout:
-                asyncio.get_running_loop().create_task(expire(timeout))
-                await ainvoked(chat_of(server), [ActionTrackingCallback()])
+        async with achatting(server) as chat:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(None) as timeout:
+                    expiring = asyncio.create_task(expire(timeout))
+                    await ainvoked(chat, [ActionTrackingCallback()])
+            await expiring
         gc.collect()
         assert recorded.events == [ActionEvent(LLM, status="cancelled")]
 
@@ -480,7 +509,8 @@ def test_a_call_that_langchain_remembers_is_cancelled_when_its_task_is_done(serv
 
     async def main() -> None:
         config: Any = {"callbacks": [ActionTrackingCallback()], "run_id": remembered}
-        await cancelled(chat_of(server).ainvoke("Where?", config), model)
+        async with achatting(server) as chat:
+            await cancelled(chat.ainvoke("Where?", config), model)
 
     model.script(Hang())
     with record_metrics() as recorded:

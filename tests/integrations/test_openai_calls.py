@@ -65,6 +65,7 @@ class Compared:
         self.recorded: RecordedMetrics
 
     def __call__(self, *turns: Turn, sync: Callable[[OpenAI], Any], asynchronous: Any = None) -> Any:
+        self.server.requests.clear()
         plain, nothing = self.run(turns, sync, asynchronous, tracked=False)
         bodies = [request.body for request in self.server.requests]
         self.server.requests.clear()
