@@ -26,8 +26,8 @@ FAILED_EVENTS = frozenset({"response.failed", "error"})
 def track_client(client: Client, name: str = "answer_llm_call") -> Client:
     """Track each LLM call of ``client`` as the action ``name``, and return the client.
 
-    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, and ``completions.create``,
-    also through ``with_raw_response`` and ``with_streaming_response``, and in the clients that ``copy()`` and
+    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, ``completions.create``, all
+    of these also through ``with_raw_response`` and ``with_streaming_response``, and in the clients that ``copy()`` and
     ``with_options()`` make of this one. What the SDK sends and returns is what it was. A stream is tracked until its
     last chunk; one that is left before is ``cancelled``.
 

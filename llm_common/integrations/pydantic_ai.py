@@ -36,10 +36,10 @@ def track_agent(agent: AbstractAgent[Deps, Output], name: str | None = None) -> 
     """
     if not isinstance(agent, AbstractAgent):
         raise TypeError(f"track_agent() takes an agent of Pydantic AI, not {agent!r:.100}")
-    return TrackedAgent(agent, ActionTracking(name))
+    return ActionTrackingAgent(agent, ActionTracking(name))
 
 
-class TrackedAgent(WrapperAgent[Deps, Output]):
+class ActionTrackingAgent(WrapperAgent[Deps, Output]):
     """An agent that is tracked: what :func:`track_agent` returns."""
 
     def __init__(self, wrapped: AbstractAgent[Deps, Output], tracking: "ActionTracking") -> None:
@@ -102,10 +102,10 @@ class ActionTracking(AbstractCapability[Any]):
 
     def get_wrapper_model(self, model: Model) -> Model:
         """Return the model that serves a request, tracked."""
-        return TrackedModel(model, self)
+        return ActionTrackingModel(model, self)
 
 
-class TrackedModel(WrapperModel):
+class ActionTrackingModel(WrapperModel):
     """A model each of whose requests is an action."""
 
     def __init__(self, wrapped: Model, tracking: ActionTracking) -> None:

@@ -25,6 +25,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
+from pydantic import SecretStr
 
 from llm_common.integrations.langchain import RUNS, ActionTrackingCallback
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
@@ -89,7 +90,7 @@ def chat_of(server: Server, **options: Any) -> ChatOpenAI:
     return ChatOpenAI(
         model="small",
         base_url=server.url("/v1"),
-        api_key="hidden",
+        api_key=SecretStr("hidden"),
         max_retries=0,
         stream_usage=True,
         **options,
@@ -403,7 +404,8 @@ def test_a_graph_in_a_chain_is_an_agent_and_a_graph_in_a_graph_is_not(server: Se
         builder = StateGraph(State)
         builder.add_node("inner", agent_of(chat, "Inner"))
         builder.add_edge(START, "inner")
-        chain = RunnableLambda(lambda text: {"messages": [HumanMessage(text)]}) | builder.compile(name="Outer")
+        first: Any = RunnableLambda(lambda text: {"messages": [HumanMessage(text)]})
+        chain = first | builder.compile(name="Outer")
         chain.invoke("Where?", {"callbacks": [ActionTrackingCallback()]})
     assert [event.name for event in recorded.events] == [LLM, LLM, "outer_agent"]
 
@@ -412,7 +414,7 @@ def test_an_agent_that_waits_for_a_human_is_ok(recorded_metrics: RecordedMetrics
     builder = StateGraph(State)
     builder.add_node("ask", lambda state: {"messages": [AIMessage(interrupt("May I?"))]})
     builder.add_edge(START, "ask")
-    graph = builder.compile(name="Support", checkpointer=InMemorySaver())
+    graph: Any = builder.compile(name="Support", checkpointer=InMemorySaver())
     config: Any = {"callbacks": [ActionTrackingCallback()], "configurable": {"thread_id": "1"}}
     assert "__interrupt__" in graph.invoke(ASK, config)
     recorded_metrics.assert_action(AGENT, status="ok", times=1)

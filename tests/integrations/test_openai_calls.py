@@ -443,14 +443,16 @@ def finish(client: Any) -> Any:
     with client.chat.completions.create(**CHAT, stream=True) as chunks:
         for chunk in chunks:
             if chunk.choices[0].finish_reason:
-                return chunk.choices[0].finish_reason
+                break
+    return chunk.choices[0].finish_reason
 
 
 async def afinish(client: Any) -> Any:
     async with await client.responses.create(**RESPONSE, stream=True) as events:
         async for event in events:
             if event.type == "response.completed":
-                return event.response.output_text
+                break
+    return event.response.output_text
 
 
 @BOTH
@@ -537,9 +539,8 @@ def test_a_call_whose_task_is_cancelled_is_cancelled(
 
 def test_a_timeout_of_the_sdk_is_an_error(model: ModelServer, server: Server) -> None:
     model.script(Hang())
-    with record_metrics() as recorded, client_of(server, timeout=0.05) as client:
-        with pytest.raises(openai.APITimeoutError):
-            track_client(client).chat.completions.create(**CHAT)
+    with record_metrics() as recorded, client_of(server, timeout=0.05) as client, pytest.raises(openai.APITimeoutError):
+        track_client(client).chat.completions.create(**CHAT)
     assert recorded.events == [ActionEvent(NAME, status="error")]
 
 

@@ -215,7 +215,8 @@ def test_a_stream_that_is_left_is_a_cancelled_request(compared: Compared) -> Non
     async def leave(agent: Any) -> Any:
         async with agent.run_stream(ASK) as result:
             async for text in result.stream_text(debounce_by=None):
-                return text
+                break
+        return text
 
     compared(way=leave)
     assert compared.recorded.events[0] == ActionEvent(LLM, status="cancelled")
