@@ -220,9 +220,8 @@ class Runs:
     def streamed(self, run_id: UUID) -> None:
         """Tell that something was streamed."""
         run = self._runs.get(run_id.int)
-        while run is not None:
-            if run.action is not None:
-                run.action.first_item()
+        while run is not None and run.action is not None:
+            run.action.first_item()
             run = run.agent
 
     def end(

@@ -26,8 +26,8 @@ FAILED_EVENTS = frozenset({"response.failed", "error"})
 def track_client(client: Client, name: str = "answer_llm_call") -> Client:
     """Track each LLM call of ``client`` as the action ``name``, and return the client.
 
-    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, ``completions.create``, all
-    of these also through ``with_raw_response`` and ``with_streaming_response``, and in the clients that ``copy()`` and
+    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, and ``completions.create``.
+    All count through ``with_raw_response`` and ``with_streaming_response`` too, and in the clients that ``copy()`` and
     ``with_options()`` make of this one. What the SDK sends and returns is what it was. A stream is tracked until its
     last chunk; one that is left before is ``cancelled``.
 
@@ -180,12 +180,12 @@ class Call(OpenAction):
         _replace(response, "close", self, _closing)
         _replace(response, "aclose", self, _aclosing)
 
-    def parsed(self, answer: Any, parse: Any) -> Any:
-        """Take what ``parse``, a method of a response, has made of it, and return it."""
+    def parsed(self, answer: Any) -> Any:
+        """Take what a response was parsed into, and return it; what is no stream was read whole."""
         if isinstance(answer, Stream | AsyncStream):
             if not isinstance(answer._iterator, Items):  # parsed for the first time
                 self.watch_stream(answer)
-        elif parse.__self__.http_response.is_closed:
+        else:
             self._read(answer)
             self.end()
         return answer
@@ -295,10 +295,10 @@ def _reading(call: Call, read: Callable[..., Any], *args: Any, **kwargs: Any) ->
 def _parsing(call: Call, parse: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with Step(call):
         answer = parse(*args, **kwargs)
-    return call.parsed(answer, parse)
+    return call.parsed(answer)
 
 
 async def _aparsing(call: Call, parse: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     with Step(call):
         answer = await parse(*args, **kwargs)
-    return call.parsed(answer, parse)
+    return call.parsed(answer)

@@ -7,7 +7,9 @@ from typing import Any
 import openai
 import pytest
 from pydantic_ai import Agent, UnexpectedModelBehavior, UsageLimitExceeded, UsageLimits
+from pydantic_ai.direct import model_request, model_request_stream
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError
+from pydantic_ai.messages import ModelRequest
 from pydantic_ai.models.fallback import FallbackModel
 from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.test import TestModel
@@ -75,6 +77,7 @@ async def iterate(agent: Any, **options: Any) -> Any:
 
 async def iterate_streams(agent: Any, **options: Any) -> Any:
     seen = []
+    stream: Any
     async with agent.iter(ASK, **options) as nodes:
         async for node in nodes:
             seen.append(type(node).__name__)
@@ -345,6 +348,22 @@ def test_a_run_without_async_code(recorded_metrics: RecordedMetrics) -> None:
             assert "".join(result.stream_text(delta=True)) == "success (no tool calls)"
     asyncio.set_event_loop(None)
     assert recorded_metrics.events == [ActionEvent(LLM, status="ok"), ActionEvent(AGENT, status="ok")] * 2
+
+
+def test_a_model_is_tracked_without_an_agent_too(recorded_metrics: RecordedMetrics) -> None:
+    chat = ActionTracking("support").get_wrapper_model(TestModel())
+    question: Any = [ModelRequest.user_text_prompt(ASK)]
+
+    async def scenario() -> None:
+        await model_request(chat, question)
+        async with model_request_stream(chat, question) as events:
+            assert [type(event).__name__ async for event in events][-1] == "PartEndEvent"
+        async with model_request_stream(chat, question):
+            pass
+
+    asyncio.run(scenario())
+    assert [event.status for event in recorded_metrics.events] == ["ok", "ok", "cancelled"]
+    recorded_metrics.assert_action(LLM, times=3)
 
 
 def test_it_stands_in_no_specification() -> None:
