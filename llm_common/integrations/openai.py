@@ -26,10 +26,10 @@ FAILED_EVENTS = frozenset({"response.failed", "error"})
 def track_client(client: Client, name: str = "answer_llm_call") -> Client:
     """Track each LLM call of ``client`` as the action ``name``, and return the client.
 
-    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, and ``completions.create``.
-    All count through ``with_raw_response`` and ``with_streaming_response`` too, and in the clients that ``copy()`` and
-    ``with_options()`` make of this one. What the SDK sends and returns is what it was. A stream is tracked until its
-    last chunk; one that is left before is ``cancelled``.
+    Calls are ``create``, ``parse`` and ``stream`` of ``chat.completions`` and ``responses``, and ``create`` of
+    ``completions``; through ``with_raw_response`` and ``with_streaming_response`` too, and in the clients that
+    ``copy()`` and ``with_options()`` make of this one. What the SDK sends and returns is what it was. A stream is
+    tracked until its last chunk; one that is left before is ``cancelled``.
 
     Nothing else is counted: no embeddings, no realtime connections. Tracking a client again changes nothing. Raises
     :class:`TypeError` for what is no client of the SDK or where ``name`` isn't a string, :class:`ValueError` where the
