@@ -6,8 +6,9 @@ when its task is done, or when LangChain has forgotten it, whichever comes first
 """
 
 import asyncio
-from collections.abc import Sequence
-from threading import Lock
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import RLock
 from typing import Any
 from uuid import UUID
 from weakref import finalize
@@ -160,7 +161,7 @@ class ActionTrackingCallback(BaseCallbackHandler):
 class Run:
     """A run under way: an LLM call or an agent run, or (without an action) a part of an agent run."""
 
-    __slots__ = ("action", "agent", "model", "parts")
+    __slots__ = ("action", "agent", "model", "on_end", "parts")
 
     def __init__(self, agent: "Run | None", action: OpenAction | None, model: Any) -> None:
         self.agent = agent
@@ -168,6 +169,8 @@ class Run:
         self.action = action
         self.model = model
         """The model as it was configured."""
+        self.on_end: list[Callable[[], object]] = []
+        """What is to be undone when it ends."""
         self.parts: set[int] = set()
         """The runs that belong to this agent run and are under way."""
 
@@ -177,7 +180,7 @@ class Runs:
 
     def __init__(self) -> None:
         self._runs: dict[int, Run] = {}
-        self._lock = Lock()
+        self._lock = RLock()  # runs may end while garbage is collected, wherever that is
 
     @property
     def under_way(self) -> int:
@@ -191,15 +194,22 @@ class Runs:
             if number in self._runs:  # another callback has told of it
                 return
             agent = self._agent_of(parent)
-            self._add(number, Run(agent, OpenAction(name), model))
-        forget = finalize(run_id, self.end, number, forgotten=True)
-        forget.atexit = False
+            run = Run(agent, OpenAction(name), model)
+            self._add(number, run)
+        forgotten = finalize(run_id, self.end, number, forgotten=True)
+        forgotten.atexit = False
+        run.on_end.append(forgotten.detach)
         try:
             task = asyncio.current_task()
         except RuntimeError:  # no event loop here
             task = None
         if task is not None:
-            task.add_done_callback(lambda _: self.end(number, forgotten=True))
+            left = partial(self._left, number)
+            task.add_done_callback(left)
+            run.on_end.append(partial(task.remove_done_callback, left))  # a task may make any number of calls
+
+    def _left(self, number: int, task: object) -> None:
+        self.end(number, forgotten=True)
 
     def inside(self, run_id: UUID, parent: UUID | None) -> None:
         """Take note of a run that is no action but belongs to an agent run."""
@@ -240,10 +250,13 @@ class Runs:
                 return
             if run.agent is not None:
                 run.agent.parts.discard(number)
-            parts = [self._runs.pop(part).action for part in run.parts]
+            parts = [part for part in [self._runs.pop(number, None) for number in list(run.parts)] if part is not None]
+        for one in (*parts, run):
+            for undo in one.on_end:
+                undo()
         for part in parts:
-            if part is not None:
-                part.cancel()
+            if part.action is not None:
+                part.action.cancel()
         if run.action is None:
             return
         if answer is not None:

@@ -99,11 +99,11 @@ class Call(OpenAction):
     __slots__ = ("_complete", "_inside")
 
     def __init__(self, name: str) -> None:
-        super().__init__(name)
         self._complete = False
         """Whether the model has said all, even if the stream isn't read to its end."""
         self._inside = 0
         """How many steps of the SDK are under way, which close responses themselves."""
+        super().__init__(name)
 
     def answered(self, answer: Any) -> Any:
         """Take what the SDK returns, and return it: the whole answer, a stream, or a response yet to be parsed."""
@@ -136,13 +136,14 @@ class Call(OpenAction):
     def took(self, item: Any) -> Any:
         """Take a chunk or an event of a stream, and return it."""
         self.first_item()
-        event = getattr(item, "type", None)
-        if event in LAST_EVENTS:
-            self._complete = True
-            if event in FAILED_EVENTS:
-                self.fail(event)
-        elif any(getattr(choice, "finish_reason", None) for choice in getattr(item, "choices", None) or ()):
-            self._complete = True
+        with suppress(Exception):  # the SDK checks no answer, so that anything may be in it
+            event = getattr(item, "type", None)
+            if event in LAST_EVENTS:
+                self._complete = True
+                if event in FAILED_EVENTS:
+                    self.fail(event)
+            elif any(getattr(choice, "finish_reason", None) for choice in getattr(item, "choices", None) or ()):
+                self._complete = True
         self._read(getattr(item, "response", item))
         return item
 

@@ -7,7 +7,7 @@ the exception passes, where :func:`sys.exc_info` has it.
 
 import logging
 import sys
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from agents.tracing import (
@@ -46,7 +46,7 @@ class ActionTrackingProcessor(TracingProcessor):
         self._llm_call = llm_call
         self._agent = agent
         self._spans: dict[str, OpenSpan] = {}
-        self._lock = Lock()
+        self._lock = RLock()  # spans may end while garbage is collected, wherever that is
         if get_trace_provider().create_trace("llm_common").export() is None:
             logger.error(
                 "tracing of the OpenAI Agents SDK is disabled, so no agent run and no model call is counted; "
@@ -88,7 +88,7 @@ class ActionTrackingProcessor(TracingProcessor):
     def on_trace_end(self, trace: Trace) -> None:
         """End as cancelled what is still open: generators that nobody reads on may close after their trace."""
         with self._lock:
-            left = [number for number, opened in self._spans.items() if opened.trace == trace.trace_id]
+            left = [number for number, opened in list(self._spans.items()) if opened.trace == trace.trace_id]
             actions = [self._spans.pop(number).action for number in left]
         for action in actions:
             if action is not None:

@@ -523,6 +523,22 @@ def test_a_call_that_langchain_remembers_is_cancelled_when_its_task_is_done(serv
     assert recorded.events == [ActionEvent(LLM, status="cancelled")]
 
 
+def test_a_task_that_makes_many_calls_keeps_none_of_them(
+    recorded_metrics: RecordedMetrics, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Task:
+        def __init__(self) -> None:
+            self.callbacks: list[Any] = []
+            self.add_done_callback, self.remove_done_callback = self.callbacks.append, self.callbacks.remove
+
+    task, chat = Task(), FakeListChatModel(responses=["yes"])
+    monkeypatch.setattr(asyncio, "current_task", lambda: task)
+    for _ in range(3):
+        chat.invoke("a", {"callbacks": [ActionTrackingCallback()]})
+    assert task.callbacks == []
+    recorded_metrics.assert_action("fake_list_chat_model_llm_call", status="ok", times=3)
+
+
 def test_what_a_graph_leaves_open_when_it_ends_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
     callback, (graph, node, helper, call) = ActionTrackingCallback(), (uuid4(), uuid4(), uuid4(), uuid4())
     callback.on_chain_start({}, {}, run_id=graph, metadata={"ls_integration": "langgraph"}, name="Support")

@@ -363,6 +363,15 @@ def test_an_answer_that_is_too_long_to_parse_is_an_error_with_its_tokens(model: 
     assert recorded.metric_value("genapp_llm_tokens_total", token_type="input") == GIVEN
 
 
+def test_an_answer_that_makes_no_sense_comes_through(server: Server) -> None:
+    nonsense = b'data: {"choices": 5, "usage": 7, "model": 1}\n\ndata: [DONE]\n\n'
+    transport = httpx2.MockTransport(lambda request: httpx2.Response(200, content=nonsense))
+    with record_metrics() as recorded, client_of(server, http_client=httpx2.Client(transport=transport)) as client:
+        chunks: Any = track_client(client).chat.completions.create(**CHAT, stream=True)
+        assert [chunk.choices for chunk in chunks] == [5]
+    assert recorded.events == [ActionEvent(NAME, status="ok")]
+
+
 # Callers who leave
 
 
