@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx2
 import openai
 import pytest
+from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel, FakeListLLM
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import Generation, LLMResult
@@ -381,6 +382,24 @@ def test_a_stream_of_an_agent_that_is_left_is_cancelled(compared: Compared) -> N
         compared(*ROUND_TRIP, scenario=scenario)
         compared.model.turns.clear()
         compared.expect((LLM, "ok"), (AGENT, "cancelled"))
+
+
+def created(chat: Any, callbacks: Any) -> Any:
+    agent: Any = create_agent(chat, [status, broken], name="Support")
+    return [m.content for m in agent.invoke(ASK, {"callbacks": callbacks})["messages"]]
+
+
+async def acreated(chat: Any, callbacks: Any) -> Any:
+    agent: Any = create_agent(chat, [status, broken], name="Support")
+    return [m.content for m in (await agent.ainvoke(ASK, {"callbacks": callbacks}))["messages"]]
+
+
+@pytest.mark.parametrize("scenario", [created, acreated])
+def test_what_create_agent_makes_is_an_agent(compared: Compared, scenario: Any) -> None:
+    assert compared(*ROUND_TRIP, scenario=scenario)[-2:] == ["order 7 is on its way", TEXT]
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    assert issubclass(compared(*ROUND_TRIP, Fail(), scenario=scenario)[0], openai.APIError)
+    compared.expect((LLM, "ok"), (LLM, "error"), (AGENT, "error"))
 
 
 def test_the_names_of_an_agent(recorded_metrics: RecordedMetrics) -> None:
