@@ -19,7 +19,7 @@ demo: $(VENV)/.demo ## run the demo: a support bot whose metrics you watch (30 s
 
 test: $(VENV)/.installed ## run the tests against the installed wheel, with coverage (ARGS="-k name")
 	rm -f .coverage .coverage.*
-	$(BIN)/coverage run $(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/coverage run $(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 
@@ -31,7 +31,7 @@ test-all: ## run the tests on every CPython from 3.11 that this machine has
 	done
 
 test-fast: $(VENV)/.installed ## run the tests against the installed wheel, without coverage
-	$(BIN)/pytest -n $(WORKERS) $(ARGS)
+	$(BIN)/pytest -n $(WORKERS) --dist worksteal $(ARGS)
 
 check: $(VENV)/.installed ## format, lint and type checks, changing nothing
 	$(BIN)/ruff format --check .

@@ -261,6 +261,7 @@ def test_the_documented_example_passes(pytester: pytest.Pytester) -> None:
     assert result.parseoutcomes()["passed"] > 40
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.what)
 def test_a_wrong_backend_is_caught(fault: Fault, pytester: pytest.Pytester) -> None:
     right = shown_files()["tally_metrics.py"]
