@@ -1,6 +1,5 @@
 """Backends and plugins as pluggy sees them, checked when they are registered: what would do nothing is an error."""
 
-import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -62,6 +61,8 @@ class HookObject:
 
 def one_of(name: str, what: str, known: Iterable[str]) -> str:
     """Return in words that there is no ``name``, which there are, and which may be meant."""
+    import difflib  # only where something went wrong
+
     close = difflib.get_close_matches(name, list(known), n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"there is no {what} {name}; {hint}The {what}s are: {', '.join(sorted(known))}"

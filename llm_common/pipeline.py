@@ -6,11 +6,11 @@ its own, so that one that raises silences nobody, while wrappers (filters, limit
 """
 
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, cast
+from dataclasses import replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import pluggy
 
@@ -28,7 +28,6 @@ from llm_common.catalog import (
 )
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
-from llm_common.exemplar_labels import exemplar_labels
 from llm_common.hook_objects import HookObject
 from llm_common.series_limit import SeriesLimit
 from llm_common.settings import Settings, clean_label
@@ -91,6 +90,8 @@ class Pipeline:
             source = caller(settings=self.settings)
         if source is None:
             return None
+        from llm_common.exemplar_labels import exemplar_labels  # most applications have no use for it
+
         whose = " or ".join(f"the {impl.plugin!r}" for impl in caller.get_hookimpls())
         if not callable(source):
             raise PluginError(
@@ -371,6 +372,8 @@ def errors_named(hook: "HookCaller") -> Iterator[None]:
 
 def raiser(hook: "HookCaller", problem: Exception) -> str:
     """Return which implementation of ``hook`` raised ``problem``, by the traceback: pluggy doesn't tell."""
+    import traceback  # only where something went wrong
+
     codes = [frame.f_code for frame, _ in traceback.walk_tb(problem.__traceback__)]
     for impl in hook.get_hookimpls():
         if getattr(impl.function, "__code__", None) in codes:
@@ -383,8 +386,7 @@ def clean_series(series: HttpSeries) -> HttpSeries:
     return HttpSeries(*map(clean_label, series))
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What backends are asked for: the recorder of an action, of an HTTP series or of another metric's series."""
 
     hook: str
@@ -394,7 +396,7 @@ class Question:
     """Makes valid labels of what a wrapper asks for instead."""
     renames: bool = True
     """Whether wrappers are given ``bind``, and backends the source of exemplars."""
-    given: Mapping[str, object] = field(default_factory=dict)
+    given: Mapping[str, object] = MappingProxyType({})
     """Further arguments of the hook."""
 
     @classmethod
