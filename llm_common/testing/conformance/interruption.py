@@ -17,7 +17,9 @@ def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], ob
 
     def local(frame: FrameType, event: str, argument: Any) -> Any:  # pragma: no cover - it is the tracer
         place = (frame.f_code, frame.f_lasti)
-        if event == "opcode" and place not in seen:
+        if event == "line":
+            frame.f_trace_opcodes = True  # CPython 3.13 heeds it in frames alone that are being traced already
+        elif event == "opcode" and place not in seen:
             seen.add(place)
             interrupt()
         return local
@@ -27,6 +29,7 @@ def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], ob
         return local
 
     before = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks once, when a tracer is set, whether any frame has it
     sys.settrace(begun)
     try:
         run()
