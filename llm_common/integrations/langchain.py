@@ -2,7 +2,7 @@
 
 LangChain tells a callback when a run begins and when it ends, except where an asyncio task is cancelled: then some of
 its paths tell of nothing. So a run that is never ended is ended here, as ``cancelled``, when the graph around it ends,
-when its task is done, or when LangChain has forgotten it, whichever comes first.
+when its task is cancelled, or when LangChain has forgotten it, whichever comes first.
 """
 
 import asyncio
@@ -87,7 +87,9 @@ class ActionTrackingCallback(BaseCallbackHandler):
         self, token: Any, *, chunk: Any = None, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """Record the first item of a stream, and of the agent run around it."""
-        RUNS.streamed(run_id)
+        message = getattr(chunk, "message", None)
+        if token or message is None or message.content or getattr(message, "tool_call_chunks", None):
+            RUNS.streamed(run_id)  # else the model has said no more than that it is about to answer
 
     def on_stream_event(self, event: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
         """Record the first item of a stream of events."""
@@ -208,8 +210,9 @@ class Runs:
             task.add_done_callback(left)
             run.on_end.append(partial(task.remove_done_callback, left))  # a task may make any number of calls
 
-    def _left(self, number: int, task: object) -> None:
-        self.end(number, forgotten=True)
+    def _left(self, number: int, task: "asyncio.Task[Any]") -> None:
+        if task.cancelled():  # else another task may read on: some callers read each item of a stream in its own
+            self.end(number, forgotten=True)
 
     def inside(self, run_id: UUID, parent: UUID | None) -> None:
         """Take note of a run that is no action but belongs to an agent run."""
@@ -285,6 +288,8 @@ def _read(answer: Any, action: OpenAction, configured: Any) -> None:
     whole: dict[str, Any] = getattr(answer, "llm_output", None) or {}
     model = about.get("model_name") or about.get("model") or whole.get("model_name") or configured
     usage = getattr(message, "usage_metadata", None)
+    if usage and "total_cost" in usage:  # the mark of an answer from LangChain's cache, which no model gave
+        return
     if usage:
         action.used(model, usage.get("input_tokens"), usage.get("output_tokens"))
         return

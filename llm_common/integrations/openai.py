@@ -135,9 +135,10 @@ class Call(OpenAction):
 
     def took(self, item: Any) -> Any:
         """Take a chunk or an event of a stream, and return it."""
-        self.first_item()
         with suppress(Exception):  # the SDK checks no answer, so that anything may be in it
             event = getattr(item, "type", None)
+            if says_something(event, getattr(item, "choices", None)):
+                self.first_item()
             if event in LAST_EVENTS:
                 self._complete = True
                 if event in FAILED_EVENTS:
@@ -190,6 +191,20 @@ class Call(OpenAction):
             self._read(answer)
             self.end()
         return answer
+
+
+def says_something(event: str | None, choices: Any) -> bool:
+    """Return whether a chunk or an event has anything of the answer in it.
+
+    Those that come first say that an answer is about to come: ``response.created`` and its like, or a chunk that has
+    the role of who speaks and an empty text.
+    """
+    if event is not None:
+        return event.endswith((".delta", ".done", ".completed")) or event in LAST_EVENTS
+    return any(
+        getattr(choice, "text", None) or any(value for name, value in choice.delta if name != "role")
+        for choice in choices or ()
+    )
 
 
 class Fields:

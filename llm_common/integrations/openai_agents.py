@@ -82,7 +82,7 @@ class ActionTrackingProcessor(TracingProcessor):
         if exception is opened.handled:  # the application calls an agent while it handles an exception of its own
             exception = None
         if span.error is not None:
-            opened.action.fail(span.error["message"])
+            opened.action.fail("SpanError")  # and not its message, in which anything may stand
         opened.action.end(exception)
 
     def on_trace_end(self, trace: Trace) -> None:

@@ -12,7 +12,7 @@ BROAD = frozenset({"builtins.Exception", "builtins.BaseException"})
 EXITS = frozenset({"sys.exit", "os._exit", "os.abort", "builtins.exit", "builtins.quit"})
 TRIES = (ast.Try, ast.TryStar)
 LOOPS = (ast.For, ast.AsyncFor, ast.While)
-TRACKER_METHODS = frozenset({"size", "to_fail"})
+TRACKER_METHODS = frozenset({"first_item", "size", "to_fail", "tokens"})
 
 Ended = dict[str, int]
 """Names of trackers whose block has ended, with the line where it began."""

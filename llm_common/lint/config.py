@@ -65,7 +65,10 @@ def compiled(pattern: str) -> re.Pattern[str]:
     for part in parts:
         is_set = part.startswith("[") and part.endswith("]") and len(part) > 2
         text += special.get(part) or (part.replace("[!", "[^").replace("\\", "\\\\") if is_set else re.escape(part))
-    return re.compile(f"{start}{text}(?:/.*)?$", re.DOTALL)
+    try:
+        return re.compile(f"{start}{text}(?:/.*)?$", re.DOTALL)
+    except re.error as problem:
+        raise ConfigurationError(f"the pattern {pattern!r} of [{TABLE}] can't be read: {problem}") from None
 
 
 def configured(pyproject: Pyproject | None, select: Iterable[str] = (), ignore: Iterable[str] = ()) -> Config:
@@ -103,7 +106,7 @@ def configured(pyproject: Pyproject | None, select: Iterable[str] = (), ignore: 
         return expand([one for text in given for one in text.split(",")], f"the option --{name}")
 
     selected = option("select", select) or codes("select") or frozenset(RULES)
-    return Config(
+    found = Config(
         (selected | ALWAYS) - codes("ignore") - option("ignore", ignore),
         tuple(texts(table.get("exclude", []), source("exclude"))),
         tuple(
@@ -116,6 +119,9 @@ def configured(pyproject: Pyproject | None, select: Iterable[str] = (), ignore: 
         narrow,
         str(pyproject.path.parent) if pyproject else "",
     )
+    for pattern in (*found.exclude, *(pattern for pattern, _ in found.per_file_ignores)):
+        compiled(pattern)  # so that what is wrong with it shows now
+    return found
 
 
 def texts(value: object, source: str) -> list[str]:

@@ -34,6 +34,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.schedulers.base import BaseScheduler
 from apscheduler.schedulers.blocking import BlockingScheduler
 from apscheduler.schedulers.tornado import TornadoScheduler
+from sqlalchemy.pool import NullPool
 
 import llm_common
 from llm_common import action_tracking_decorator, current_action
@@ -533,6 +534,11 @@ def test_a_scheduler_is_not_kept_alive() -> None:
     assert gone() is None
 
 
+def sqlite_store(path: Path) -> SQLAlchemyJobStore:
+    """Return a store that leaves no connection open, in whichever thread it was used."""
+    return SQLAlchemyJobStore(f"sqlite:///{path}", engine_options={"poolclass": NullPool})
+
+
 def stored(store: SQLAlchemyJobStore) -> list[Any]:
     with store.engine.connect() as connection:
         return [pickle.loads(row.job_state) for row in connection.execute(store.jobs_t.select())]
@@ -543,7 +549,7 @@ def test_a_persistent_store_holds_what_it_holds_without_tracking(
 ) -> None:
     states, now = [], soon()
     for tracking in (True, False):
-        store = SQLAlchemyJobStore(f"sqlite:///{tmp_path}/{tracking}.sqlite")
+        store = sqlite_store(tmp_path / f"{tracking}.sqlite")
         with background(jobstores={"default": store}) as scheduler:
             watch = Watch(scheduler)
             if tracking:
@@ -561,7 +567,7 @@ def test_a_persistent_store_holds_what_it_holds_without_tracking(
     assert states[0] == states[1]
     assert states[0]["func"].endswith(":print_report")
 
-    again = SQLAlchemyJobStore(f"sqlite:///{tmp_path}/True.sqlite")
+    again = sqlite_store(tmp_path / "True.sqlite")
     with background(jobstores={"default": again}) as scheduler:  # as after a restart
         watch = Watch(scheduler)
         track_jobs(scheduler)

@@ -13,7 +13,8 @@ import httpx2
 import openai
 import pytest
 from langchain.agents import create_agent
-from langchain_core.language_models import FakeListChatModel, FakeListLLM
+from langchain_core.caches import InMemoryCache
+from langchain_core.language_models import FakeListChatModel, FakeListLLM, GenericFakeChatModel
 from langchain_core.messages import AIMessage, HumanMessage
 from langchain_core.outputs import Generation, LLMResult
 from langchain_core.prompts import ChatPromptTemplate
@@ -251,6 +252,37 @@ def test_a_stream_that_breaks_is_an_error(compared: Compared, scenario: Any) -> 
     assert issubclass(compared(Break(), scenario=scenario)[0], Exception)
     compared.expect((LLM, "error"))
     assert compared.first_items(LLM) == 1
+
+
+async def read_step_by_step(chat: Any, callbacks: Any) -> Any:
+    """Read a stream as servers do that write a sign of life meanwhile: each item in a task of its own."""
+    chunks = aiter(chat.astream("Where?", {"callbacks": callbacks}))
+    read = []
+    while True:
+        step = asyncio.ensure_future(anext(chunks))
+        await asyncio.wait({step}, timeout=60)
+        try:
+            read.append(step.result().content)
+        except StopAsyncIteration:
+            return read
+
+
+def test_a_stream_of_which_each_item_is_read_in_a_task_of_its_own_is_one_action(compared: Compared) -> None:
+    compared(scenario=read_step_by_step)
+    compared.expect((LLM, "ok"))
+    assert compared.tokens() == (GIVEN, SAID)
+
+
+def test_an_answer_from_the_cache_took_no_tokens(recorded_metrics: RecordedMetrics) -> None:
+    usage = {"input_tokens": 10, "output_tokens": 5, "total_tokens": 15}
+    chat = GenericFakeChatModel(
+        messages=iter([AIMessage("Here.", usage_metadata=usage, response_metadata={"model_name": "small"})]),
+        cache=InMemoryCache(),
+    )
+    for _ in range(3):
+        assert chat.invoke("Where?", {"callbacks": [ActionTrackingCallback()]}).content == "Here."
+    assert recorded_metrics.metric_value("genapp_llm_tokens_total") == 15
+    recorded_metrics.assert_action("generic_fake_chat_model_llm_call", status="ok", times=3)
 
 
 @pytest.mark.parametrize("scenario", [left, aleft])

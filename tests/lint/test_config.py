@@ -120,6 +120,8 @@ def test_a_comment_for_what_is_not_in_force_is_not_without_use() -> None:
         ({"ignore": [1]}, r"ignore in .* is \[1\]; accepted: a list of texts"),
         ({"exclude": "tests"}, "exclude in .* is 'tests'; accepted: a list of texts"),
         ({"narrow-excepts": 1}, "narrow-excepts in .* is 1; accepted: true or false"),
+        ({"exclude": ["[z-a].py"]}, r"the pattern '\[z-a\].py' of .* can't be read: bad character range z-a"),
+        ({"per-file-ignores": {"[z-a]": ["LC1"]}}, r"the pattern '\[z-a\]' of .* can't be read"),
         ({"per-file-ignores": ["a"]}, "accepted: a table of lists of codes by pattern"),
         ({"per-file-ignores": {"a.py": "LC1"}}, "per-file-ignores.a.py in .* accepted: a list of texts"),
         ({"per-file-ignores": {"a.py": ["LC7"]}}, "per-file-ignores.a.py in .* names 'LC7'"),
