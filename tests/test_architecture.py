@@ -29,6 +29,7 @@ FLOORS = [
     ["prometheus"],
     ["testing"],
     ["demo"],
+    ["monitoring"],
     ["lint"],
     ["cli"],
     ["__main__"],

@@ -1,85 +1,23 @@
 """A real Prometheus server scrapes the running demo."""
 
-import json
-import os
-import re
-import shutil
-import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import pytest
 
-pytestmark = pytest.mark.e2e
+from servers import demo, eventually, program, running, scraping
 
-MISSING = "the binary `prometheus` is missing (Debian package prometheus)"
+pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture
 def prometheus() -> str:
-    found = shutil.which("prometheus")
-    if found is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail(MISSING)
-        pytest.skip(MISSING)
-    return found
-
-
-@contextmanager
-def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(command, text=True, **options)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        for stream in (process.stdout, process.stderr):
-            if stream:
-                stream.close()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
-def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 60) -> Any:
-    """Ask until there is an answer; each answer comes from another process, so there is no event to wait for."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "the server ended"
-        try:
-            if answer := question():
-                return answer
-        except (urllib.error.URLError, ConnectionError):
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"no answer within {seconds} seconds")
-
-
-@contextmanager
-def demo() -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120"]
-    environ = {**os.environ, "LLM_COMMON_APP": "demo_bot", "LLM_COMMON_ENV": "preprod", "PYTHONUNBUFFERED": "1"}
-    with running(command, stdout=subprocess.PIPE, env=environ) as process:
-        for line in cast("IO[str]", process.stdout):
-            if found := re.search(r"http://(127\.0\.0\.1:\d+)/metrics", line):
-                yield found.group(1)
-                return
-        raise AssertionError("the demo printed no address")
+    return program("prometheus")
 
 
 TRACED = """
@@ -105,33 +43,6 @@ def traced_application() -> Iterator[tuple[str, str]]:
         target, trace = cast("IO[str]", process.stdout).readline().split()
         yield target, trace
         cast("IO[str]", process.stdin).close()
-
-
-@contextmanager
-def scraping(prometheus: str, target: str, directory: Path, *options: str) -> Iterator[tuple[Any, Any]]:
-    """Run a Prometheus that scrapes ``target``; yield its process and what asks its API a question."""
-    config = directory / "prometheus.yml"
-    config.write_text(
-        "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
-    )
-    port = free_port()
-    command = [
-        prometheus,
-        f"--config.file={config}",
-        f"--storage.tsdb.path={directory / 'data'}",
-        f"--web.listen-address=127.0.0.1:{port}",
-        "--log.level=error",
-        *options,
-    ]
-    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-
-        def ask(question: str, **parameters: Any) -> Any:
-            url = f"http://127.0.0.1:{port}/api/v1/{question}?{urllib.parse.urlencode(parameters)}"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return json.load(answer)["data"]
-
-        yield server, ask
 
 
 def histogram(metric: str, labels: set[str]) -> list[tuple[str, set[str]]]:

@@ -1,0 +1,192 @@
+"""Expressions of PromQL, built from the catalogue: a metric, label or part that it lacks is an error here.
+
+What dashboards and alerts ask again and again, the rate of each metric summed over all instances, is recorded by rules.
+:func:`rate` asks for what was recorded, or for the same from the raw series, and both give the same numbers: a sum of
+sums over fewer labels is the sum.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from llm_common.catalog import (
+    ACTION_COUNT,
+    ACTION_DURATION,
+    ACTION_FIRST_ITEM,
+    ACTION_IN_PROGRESS,
+    ACTION_SIZE,
+    HTTP_REQUEST_DURATION,
+    HTTP_REQUEST_SIZE,
+    HTTP_REQUESTS,
+    LLM_TOKENS,
+    Kind,
+    Metric,
+)
+
+WINDOW = "5m"
+"""Over how long recorded rates are taken: at least four scrapes, so that a missed one changes little."""
+
+PARTS = {Kind.HISTOGRAM: ("bucket", "sum", "count"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
+"""What a scrape shows of each kind of metric, as endings of its name."""
+
+
+class Match(NamedTuple):
+    """What a label has to be like: an operator of PromQL and its operand."""
+
+    operator: str
+    value: str
+
+
+def like(pattern: str) -> Match:
+    """Match values that a regular expression matches as a whole (RE2)."""
+    return Match("=~", pattern)
+
+
+def unlike(pattern: str) -> Match:
+    """Match values that a regular expression doesn't match as a whole (RE2)."""
+    return Match("!~", pattern)
+
+
+def other_than(value: str) -> Match:
+    """Match every value but this one."""
+    return Match("!=", value)
+
+
+def quoted(text: str) -> str:
+    """Return ``text`` as a string of PromQL."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+def series(metric: Metric, part: str = "", /, **labels: str | Match) -> str:
+    """Return the selector of a metric's series: ``series(ACTION_COUNT, status="error", name=like(".+_task"))``.
+
+    ``part`` is what is meant of a histogram: ``bucket``, ``sum`` or ``count``. Raises :class:`ValueError` for a part or
+    a label that the metric doesn't have.
+    """
+    if part not in PARTS[metric.kind]:
+        raise ValueError(f"a {metric.kind} has no part {part!r}; it has {', '.join(map(repr, PARTS[metric.kind]))}")
+    return _selector(f"{metric.name}_{part}" if part else metric.name, labels_of(metric, part), labels)
+
+
+def labels_of(metric: Metric, part: str = "") -> tuple[str, ...]:
+    """Return the labels of the series that a scrape shows of a metric; a histogram's buckets have ``le`` too."""
+    return (*metric.labels, "le") if part == "bucket" else metric.labels
+
+
+class Recording(NamedTuple):
+    """A rule that records the rate of a metric, summed over the instances and over labels that nobody asks for."""
+
+    metric: Metric
+    part: str
+    labels: tuple[str, ...]
+    """The labels that are kept, sorted."""
+
+    @property
+    def name(self) -> str:
+        """What the recorded series are called: ``level:metric:operation``, the convention of Prometheus."""
+        family = f"{self.metric.name}_{self.part}" if self.part else self.metric.family
+        return f"{'_'.join(self.labels)}:{family}:rate{WINDOW}"
+
+    @property
+    def expression(self) -> str:
+        """What is recorded."""
+        return f"sum by ({', '.join(self.labels)}) (rate({series(self.metric, self.part)}[{WINDOW}]))"
+
+    def series(self, **labels: str | Match) -> str:
+        """Return the selector of the recorded series; raises :class:`ValueError` for a label that isn't kept."""
+        return _selector(self.name, self.labels, labels)
+
+
+def _recording(metric: Metric, part: str = "", without: Iterable[str] = ()) -> tuple[tuple[str, str], Recording]:
+    dropped = tuple(without)
+    if unknown := set(dropped) - set(metric.labels):
+        raise ValueError(f"{metric.name} has no label {', '.join(sorted(unknown))}")
+    labels = sorted(label for label in labels_of(metric, part) if label not in dropped)
+    return (metric.name, part), Recording(metric, part, tuple(labels))
+
+
+RECORDINGS = dict(
+    (
+        _recording(ACTION_COUNT),
+        _recording(ACTION_DURATION, "bucket"),
+        _recording(ACTION_DURATION, "sum"),
+        _recording(ACTION_DURATION, "count"),
+        _recording(ACTION_SIZE),
+        _recording(HTTP_REQUESTS),
+        _recording(HTTP_REQUEST_DURATION, "bucket", without=["method", "status"]),
+        _recording(HTTP_REQUEST_DURATION, "sum", without=["method", "status"]),
+        _recording(HTTP_REQUEST_DURATION, "count", without=["method", "status"]),
+        _recording(HTTP_REQUEST_SIZE, "sum", without=["method", "status"]),
+        _recording(HTTP_REQUEST_SIZE, "count", without=["method", "status"]),
+        _recording(LLM_TOKENS),
+        _recording(ACTION_FIRST_ITEM, "bucket"),
+    )
+)
+"""What is recorded, by the metric's name and the part of it."""
+
+
+def rate(
+    metric: Metric,
+    part: str = "",
+    /,
+    *,
+    by: Iterable[str] = (),
+    recorded: bool = True,
+    offset: str = "",
+    **labels: str | Match,
+) -> str:
+    """Return how much the matching series grow per second, summed over all but the labels in ``by``.
+
+    ``recorded`` asks for what the recording rules made, else for the raw series; the numbers are the same. ``offset``
+    is how long before, such as ``1w``. Raises :class:`ValueError` for a label that isn't there or isn't recorded.
+    """
+    recording = RECORDINGS[metric.name, part]
+    selector = recording.series(**labels)  # also where raw series are asked: both have to be possible
+    back = f" offset {offset}" if offset else ""
+    inner = f"{selector}{back}" if recorded else f"rate({series(metric, part, **labels)}[{WINDOW}]{back})"
+    return f"sum{_by(by, recording.labels)} ({inner})"
+
+
+def increase(metric: Metric, window: str, /, *, by: Iterable[str] = (), offset: str = "", **labels: str | Match) -> str:
+    """Return by how much the matching raw series of a counter grew within ``window``, summed as in :func:`rate`."""
+    back = f" offset {offset}" if offset else ""
+    return f"sum{_by(by, metric.labels)} (increase({series(metric, **labels)}[{window}]{back}))"
+
+
+def in_progress(*, by: Iterable[str] = (), **labels: str | Match) -> str:
+    """Return how many actions have begun and not ended, summed over all but the labels in ``by``."""
+    return f"sum{_by(by, ACTION_IN_PROGRESS.labels)} ({series(ACTION_IN_PROGRESS, **labels)})"
+
+
+def quantile(
+    share: float,
+    metric: Metric,
+    /,
+    *,
+    by: Iterable[str] = (),
+    recorded: bool = True,
+    offset: str = "",
+    **labels: str | Match,
+) -> str:
+    """Return the quantile ``share`` (0 to 1) of a histogram's observations, over all but the labels in ``by``."""
+    buckets = rate(metric, "bucket", by=(*by, "le"), recorded=recorded, offset=offset, **labels)
+    return f"histogram_quantile({share:g}, {buckets})"
+
+
+def _by(labels: Iterable[str], known: tuple[str, ...]) -> str:
+    listed = tuple(labels)
+    if unknown := set(listed) - set(known):
+        raise ValueError(f"there is no label {', '.join(sorted(unknown))} to sum by; there are {', '.join(known)}")
+    return f" by ({', '.join(listed)})" if listed else ""
+
+
+def _selector(name: str, known: tuple[str, ...], labels: dict[str, str | Match]) -> str:
+    if unknown := labels.keys() - set(known):
+        raise ValueError(f"{name} has no label {', '.join(sorted(unknown))}; it has {', '.join(known)}")
+    matchers = ", ".join(
+        f"{label}{wanted.operator}{quoted(wanted.value)}"
+        for label, wanted in (
+            (label, one if isinstance(one, Match) else Match("=", one)) for label, one in labels.items()
+        )
+    )
+    return f"{name}{{{matchers}}}" if matchers else name

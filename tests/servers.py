@@ -1,0 +1,115 @@
+"""Real servers for tests: Prometheus and its companions from Debian's packages, and the demo that they look at."""
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, cast
+
+import pytest
+
+PACKAGES = {
+    "prometheus": "prometheus",
+    "promtool": "prometheus",
+    "prometheus-alertmanager": "prometheus-alertmanager",
+    "amtool": "prometheus-alertmanager",
+    "victoria-metrics": "victoria-metrics",
+}
+"""Programs that tests run, and the Debian packages that have them."""
+
+
+def program(name: str) -> str:
+    """Return where a program is; skip the test where it is missing, or fail it in the continuous integration."""
+    found = shutil.which(name)
+    if found is None:
+        missing = f"the program `{name}` is missing (Debian package {PACKAGES[name]})"
+        if os.environ.get("CI") == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
+    return found
+
+
+@contextmanager
+def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(command, text=True, **options)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        for stream in (process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seconds: float = 60) -> Any:
+    """Ask until there is an answer; each answer comes from another process, so there is no event to wait for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "the server ended"
+        try:
+            if answer := question():
+                return answer
+        except (urllib.error.URLError, ConnectionError):
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"no answer within {seconds} seconds")
+
+
+@contextmanager
+def demo() -> Iterator[str]:
+    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120"]
+    environ = {**os.environ, "LLM_COMMON_APP": "demo_bot", "LLM_COMMON_ENV": "preprod", "PYTHONUNBUFFERED": "1"}
+    with running(command, stdout=subprocess.PIPE, env=environ) as process:
+        for line in cast("IO[str]", process.stdout):
+            if found := re.search(r"http://(127\.0\.0\.1:\d+)/metrics", line):
+                yield found.group(1)
+                return
+        raise AssertionError("the demo printed no address")
+
+
+@contextmanager
+def scraping(prometheus: str, target: str, directory: Path, *options: str) -> Iterator[tuple[Any, Any]]:
+    """Run a Prometheus that scrapes ``target``; yield its process and what asks its API a question."""
+    config = directory / "prometheus.yml"
+    config.write_text(
+        "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n"
+    )
+    port = free_port()
+    command = [
+        prometheus,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--log.level=error",
+        *options,
+    ]
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+
+        def ask(question: str, **parameters: Any) -> Any:
+            url = f"http://127.0.0.1:{port}/api/v1/{question}?{urllib.parse.urlencode(parameters)}"
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return json.load(answer)["data"]
+
+        yield server, ask
