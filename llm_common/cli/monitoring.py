@@ -18,9 +18,6 @@ monitoring = typer.Typer(
     name="monitoring", help="Dashboards, rules and alerts, made for these metrics.", no_args_is_help=True
 )
 
-SECRET_SINCE = (0, 26)
-"""From which version on Alertmanager reads the bot's token from a file."""
-
 
 @monitoring.callback()
 def group() -> None:
@@ -32,9 +29,7 @@ def export(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to write; made if it doesn't exist.")],
     target: Annotated[
         list[str] | None,
-        typer.Option(
-            help="What Prometheus scrapes, as host:port, with labels such as ,app=shop_bot,env=prod. Several times for several."
-        ),
+        typer.Option(help="What Prometheus scrapes: host:port, or host:port,app=shop_bot,env=prod. Several times."),
     ] = None,
     chat_id: Annotated[str | None, typer.Option(help="The Telegram chat that alerts go to.")] = None,
     threshold: Annotated[
@@ -102,11 +97,11 @@ def token_for(options: Options, file: Path | None) -> str:
     Raises :class:`ConfigurationError` where a file is missing, can't be read, has no token, or isn't wanted.
     """
     version = "{}.{}".format(*options.alertmanager)
-    if options.alertmanager >= SECRET_SINCE:
+    if options.reads_token_file:
         if file is not None:
             raise ConfigurationError(
-                f"--bot-token-file is for an Alertmanager before 0.26; {version} reads the token from a file by itself, "
-                "which DIR/README.md names"
+                f"--bot-token-file is for an Alertmanager before 0.26; {version} reads the token by itself, "
+                "from the file that DIR/README.md names"
             )
         return ""
     if file is None:

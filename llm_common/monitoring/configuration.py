@@ -29,7 +29,8 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
     for key in table:
         if key not in READERS:
             raise ConfigurationError(
-                f"[{TABLE}] in {path} has an unknown setting {key!r}{hint(key, READERS)} (accepted: {', '.join(READERS)})"
+                f"[{TABLE}] in {path} has an unknown setting {key!r}{hint(key, READERS)} "
+                f"(accepted: {', '.join(READERS)})"
             )
     values: dict[str, Any] = {}
     for name, read in READERS.items():
@@ -60,7 +61,8 @@ def _target(text: str, source: str) -> Target:
         len(pair) == 2 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", pair[0]) and pair[1] for pair in pairs
     ):
         raise ConfigurationError(
-            f"{source} has {text!r}; accepted: host:port, then labels of the target if any, as in shop:8000,app=shop_bot,env=prod"
+            f"{source} has {text!r}; accepted: host:port, then labels of the target if any, "
+            "as in shop:8000,app=shop_bot,env=prod"
         )
     return Target(address, tuple((name, value) for name, value in pairs))
 

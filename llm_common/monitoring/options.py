@@ -65,3 +65,8 @@ class Options:
     """Where the documentation is served; alerts link to its runbooks if this is set."""
     recording_rules: bool = True
     """Whether dashboards ask for what the recording rules made; else for the raw series."""
+
+    @property
+    def reads_token_file(self) -> bool:
+        """Whether that Alertmanager reads the bot's token from a file; else its configuration has to have the token."""
+        return self.alertmanager >= (0, 26)

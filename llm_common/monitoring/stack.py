@@ -1,5 +1,7 @@
 """The files of an export: what Prometheus, Alertmanager, Grafana and a compose file are given."""
 
+from importlib import resources
+from string import Template
 from typing import Any
 
 import yaml
@@ -29,6 +31,20 @@ ALERTMANAGER = "alertmanager/alertmanager.yml"
 """The file that has the token in it where Alertmanager can't read it from a file."""
 
 SCRAPE_EVERY = "15s"
+
+TOKEN_BESIDE = f"""\
+1. Put the token of your Telegram bot into the file `{TOKEN}` here, and let nobody else read it:
+
+        umask 077 && cat > {TOKEN}    # paste it, Enter, Ctrl-D
+"""
+TOKEN_INSIDE = """\
+1. `alertmanager/alertmanager.yml` has the token of your Telegram bot in it, since Alertmanager before 0.26 can't read
+   it from a file: let nobody else read that file, and commit it nowhere.
+"""
+NO_CHAT = (
+    "**No chat is set yet**, so that alerts only show in Alertmanager: export again with `--chat-id`. Write to your "
+    "bot, then ask the Bot API's `getUpdates` for the number of the chat; a group's is negative."
+)
 
 
 def stack_files(options: Options, token: str = "") -> dict[str, str]:
@@ -102,7 +118,7 @@ def dashboard_provider_file() -> str:
 def compose_file(options: Options) -> str:
     """Return a compose file: Prometheus, Alertmanager, Grafana, and the application by a profile."""
     major, minor = options.alertmanager
-    from_file = options.alertmanager >= (0, 26)
+    from_file = options.reads_token_file
     alertmanager: dict[str, Any] = {
         "image": IMAGES["alertmanager"].format(major=major, minor=minor),
         "command": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
@@ -147,49 +163,12 @@ def compose_file(options: Options) -> str:
 
 def readme(options: Options) -> str:
     """Return what the folder says of itself."""
-    from_file = options.alertmanager >= (0, 26)
-    token = (
-        f"1. Put the token of your Telegram bot into the file `{TOKEN}` here, and let nobody else read it:\n\n"
-        f"        umask 077 && cat > {TOKEN}    # paste it, Enter, Ctrl-D\n"
-        if from_file
-        else "1. `alertmanager/alertmanager.yml` has the token of your Telegram bot in it, since Alertmanager before 0.26\n"
-        "   can't read it from a file: let nobody else read that file, and commit it nowhere.\n"
+    template = resources.files("llm_common.monitoring").joinpath("stack.md").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        token=TOKEN_BESIDE if options.reads_token_file else TOKEN_INSIDE,
+        targets=", ".join(f"`{target.address}`" for target in options.targets),
+        chat=f"Alerts go to the chat {options.chat_id}." if options.chat_id else NO_CHAT,
     )
-    targets = ", ".join(f"`{target.address}`" for target in options.targets)
-    chat = (
-        f"Alerts go to the chat {options.chat_id}."
-        if options.chat_id
-        else "**No chat is set yet:** export again with `--chat-id`. Write to your bot, then ask the Bot API's `getUpdates` "
-        "for the number of the chat; a group's is negative."
-    )
-    return f"""# Dashboards and alerts
-
-Made by `llm-common monitoring export`, which can be run again at any time: it updates what nobody edited, shows what
-changed, and keeps what was edited here.
-
-{token}
-2. `docker compose up --detach`
-3. Open Grafana on <http://127.0.0.1:3000> (admin, admin): the folder *llm_common* has the dashboards *HTTP requests* and
-   *Actions*. Prometheus is on <http://127.0.0.1:9090>, Alertmanager on <http://127.0.0.1:9093>.
-
-Prometheus scrapes {targets}. {chat}
-
-An application that is an image too runs beside them: `APP_IMAGE=shop_bot docker compose --profile app up --detach`, and is
-scraped if `app` and its port are a target.
-
-| file | what it is |
-|---|---|
-| `prometheus/prometheus.yml` | what is scraped, which rules are in force, who is told of alerts |
-| `prometheus/rules/recording.yml` | rates that the dashboards and alerts ask for, recorded so that they are cheap |
-| `prometheus/rules/alerts.yml` | the alerts |
-| `alertmanager/alertmanager.yml` | how alerts are grouped, held back, and sent to Telegram |
-| `alertmanager/telegram.tmpl` | the message |
-| `grafana/dashboards/` | the dashboards |
-| `grafana/provisioning/` | what tells Grafana of Prometheus and the dashboards |
-| `compose.yml` | the services |
-
-`llm-common check .` tells whether all of it names only metrics and labels that exist.
-"""
 
 
 def as_yaml(document: object) -> str:
