@@ -32,12 +32,12 @@ ALERTMANAGER = "alertmanager/alertmanager.yml"
 
 SCRAPE_EVERY = "15s"
 
-TOKEN_BESIDE = f"""\
+FIRST_STEP = f"""\
 1. Put the token of your Telegram bot into the file `{TOKEN}` here, and let nobody else read it:
 
         umask 077 && cat > {TOKEN}    # paste it, Enter, Ctrl-D
 """
-TOKEN_INSIDE = """\
+FIRST_STEP_BEFORE_0_26 = """\
 1. `alertmanager/alertmanager.yml` has the token of your Telegram bot in it, since Alertmanager before 0.26 can't read
    it from a file: let nobody else read that file, and commit it nowhere.
 """
@@ -165,7 +165,7 @@ def readme(options: Options) -> str:
     """Return what the folder says of itself."""
     template = resources.files("llm_common.monitoring").joinpath("stack.md").read_text(encoding="utf-8")
     return Template(template).substitute(
-        token=TOKEN_BESIDE if options.reads_token_file else TOKEN_INSIDE,
+        token=FIRST_STEP if options.reads_token_file else FIRST_STEP_BEFORE_0_26,
         targets=", ".join(f"`{target.address}`" for target in options.targets),
         chat=f"Alerts go to the chat {options.chat_id}." if options.chat_id else NO_CHAT,
     )
