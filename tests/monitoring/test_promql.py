@@ -61,9 +61,10 @@ def test_any_text_can_be_the_value_of_a_label(text: str) -> None:
 
 def test_recorded_and_raw_rates_are_sums_over_the_same_labels() -> None:
     asked = {"by": ["app"], "status": "error", "offset": "1w"}
+    recording = "app_app_type_env_method_resource_status:genapp_http_requests:rate5m"
     assert (
         rate(HTTP_REQUESTS, **asked)  # type: ignore[arg-type]
-        == 'sum by (app) (app_app_type_env_method_resource_status:genapp_http_requests:rate5m{status="error"} offset 1w)'
+        == f'sum by (app) ({recording}{{status="error"}} offset 1w)'
     )
     assert (
         rate(HTTP_REQUESTS, recorded=False, **asked)  # type: ignore[arg-type]
