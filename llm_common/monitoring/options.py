@@ -57,6 +57,10 @@ class Options:
     objectives: Objectives = field(default_factory=Objectives)
     chat_id: int = 0
     """The Telegram chat that alerts are sent to; groups have negative numbers. 0 where it isn't known yet."""
+    chats: tuple[tuple[str, int], ...] = ()
+    """Applications whose alerts go to a chat of their own, by the label ``app``, and that chat."""
+    token_file: str = "/run/secrets/telegram_token"  # noqa: S105 - a path
+    """Where Alertmanager finds the bot's token, which it reads anew for each message."""
     alertmanager: tuple[int, int] = (0, 28)
     """The version of Alertmanager: from 0.26 on it reads the bot's token from a file."""
     telegram_api: str = "https://api.telegram.org"
