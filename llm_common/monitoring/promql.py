@@ -38,6 +38,11 @@ class Match(NamedTuple):
     value: str
 
 
+def equal(value: str) -> Match:
+    """Match this value alone."""
+    return Match("=", value)
+
+
 def like(pattern: str) -> Match:
     """Match values that a regular expression matches as a whole (RE2)."""
     return Match("=~", pattern)
@@ -271,5 +276,5 @@ def _selector(name: str, known: tuple[str, ...], labels: dict[str, Wanted]) -> s
 
 def _matches(wanted: Wanted) -> tuple[Match, ...]:
     if isinstance(wanted, str):
-        return (Match("=", wanted),)
+        return (equal(wanted),)
     return (wanted,) if isinstance(wanted, Match) else wanted  # a Match is a tuple too

@@ -5,17 +5,13 @@ from typing import Any, NamedTuple
 
 from llm_common.catalog import Metric
 from llm_common.monitoring import promql
-from llm_common.monitoring.dashboards.panels import GREY, Query
+from llm_common.monitoring.dashboards.panels import Query
 from llm_common.monitoring.promql import Wanted
 
 RANGE = "$__range"
 """The time that is selected on the dashboard; Grafana fills it in."""
 WEEK = "1w"
-LONGEST = 15
-"""How many lines a graph and how many rows a table has."""
 QUANTILES = ((0.5, "p50"), (0.95, "p95"), (0.99, "p99"))
-BEFORE = "a week before"
-BEFORE_COLORS: Mapping[str, str] = {BEFORE: GREY}
 
 
 class Asking(NamedTuple):
@@ -36,7 +32,7 @@ class Asking(NamedTuple):
     def share(self, metric: Metric, offset: str = "", by: tuple[str, ...] = (), **labels: Wanted) -> str:
         """Return the share of a counter that has ``labels``."""
         asked: dict[str, Any] = {"by": by, "offset": offset}
-        return promql.share(self.rate(metric, **labels, **asked), self.rate(metric, **asked))
+        return promql.share(self.rate(metric, **asked, **dict[str, Any](labels)), self.rate(metric, **asked))
 
     def share_in_range(self, metric: Metric, by: tuple[str, ...], **labels: Wanted) -> str:
         """Return the share of a counter that has ``labels``, in the time that is selected."""
@@ -68,8 +64,3 @@ class Asking(NamedTuple):
 
     def _with(self, more: Mapping[str, Any]) -> dict[str, Any]:
         return {"recorded": self.recorded, **self.labels, **more}
-
-
-def compared(now: str, before: str) -> list[Query]:
-    """Return the lines of a comparison with the same time last week."""
-    return [Query(now, "now"), Query(before, BEFORE)]

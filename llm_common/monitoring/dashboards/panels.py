@@ -31,7 +31,7 @@ NOTHING = "nothing in this time"
 SECONDS, SHARE, COUNT, BYTES_RATE, BYTES = "s", "percentunit", "short", "Bps", "decbytes"
 """Grafana's units, of which a share is between 0 and 1."""
 
-GREEN, YELLOW, RED, GREY = "green", "yellow", "red", "text"
+GREEN, YELLOW, RED, BLUE, GREY = "green", "yellow", "red", "blue", "text"
 
 
 class Query(NamedTuple):
@@ -56,9 +56,8 @@ def _targets(queries: Iterable[Query]) -> list[prometheus.Dataquery]:
     return [_target(query, letter).range() for query, letter in zip(queries, ascii_uppercase, strict=False)]
 
 
-def _steps(limit: float | None) -> dashboard.ThresholdsConfig:
-    above = [] if limit is None else [Threshold(limit, RED)]
-    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps([Threshold(None, GREEN), *above])
+def _steps(*steps: Threshold) -> dashboard.ThresholdsConfig:
+    return dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(list(steps))
 
 
 def graph(
@@ -88,7 +87,7 @@ def graph(
         .targets(list(_targets(queries)))
         .legend(legend.placement(kinds.LegendPlacement.BOTTOM).calcs(["mean", "max"]))
         .tooltip(tooltip)
-        .thresholds(_steps(limit))
+        .thresholds(_steps(Threshold(None, GREEN), *([] if limit is None else [Threshold(limit, RED)])))
         .thresholds_style(common.GraphThresholdsStyleConfig().mode(style))
         .stacking(common.StackingConfig().mode(stacking).group("A"))
         .line_width(1)
@@ -104,8 +103,8 @@ def graph(
     return panel
 
 
-def number(title: str, description: str, unit: str, query: Query, *, limit: float | None = None) -> stat.Panel:
-    """Return the last value as a large number above its line; red from ``limit`` on."""
+def number(title: str, description: str, unit: str, expression: str) -> stat.Panel:
+    """Return the last value as a large number above its line."""
     return (
         stat.Panel()
         .title(title)
@@ -115,8 +114,8 @@ def number(title: str, description: str, unit: str, query: Query, *, limit: floa
         .no_value(NOTHING)
         .datasource(DATASOURCE)
         .interval(MIN_INTERVAL)
-        .targets(list(_targets([query])))
-        .thresholds(_steps(limit))
+        .targets(list(_targets([Query(expression, title)])))
+        .thresholds(_steps(Threshold(None, BLUE)))
         .color_mode(kinds.BigValueColorMode.VALUE)
         .graph_mode(kinds.BigValueGraphMode.AREA)
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]).fields("").values(False))
@@ -166,51 +165,44 @@ class Link(NamedTuple):
 
 
 def ranking(
-    title: str, description: str, labels: Mapping[str, str], columns: Iterable[Column], links: Iterable[Link]
+    title: str, description: str, labels: Mapping[str, str], *columns: Column, links: Iterable[Link]
 ) -> table.Panel:
     """Return a table with a row for each combination of ``labels`` (label to title), sorted by the first column.
 
     The first label's cells are ``links``.
     """
-    listed = list(columns)
+    fields = {f"Value #{letter}": column for letter, column in zip(ascii_uppercase, columns, strict=False)}
     panel = (
         table.Panel()
         .title(title)
         .description(description)
-        .unit(listed[0].unit)
+        .unit(columns[0].unit)
         .no_value(NOTHING)
         .datasource(DATASOURCE)
         .targets(
             [
                 _target(Query(column.expression, column.title), letter).instant().format(PromQueryFormat.TABLE)
-                for column, letter in zip(listed, ascii_uppercase, strict=False)
+                for letter, column in zip(ascii_uppercase, columns, strict=False)
             ]
         )
         .with_transformation(DataTransformerConfig("merge", options={}))
-        .with_transformation(DataTransformerConfig("organize", options=_order(labels, len(listed))))
-        .sort_by([common.TableSortByFieldState().display_name(listed[0].title).desc(True)])
+        .with_transformation(DataTransformerConfig("organize", options=_order([*labels, *fields])))
+        .sort_by([common.TableSortByFieldState().display_name(columns[0].title).desc(True)])
         .height(10)
         .span(12)
     )
+    for label, name in labels.items():
+        panel.override_by_name(label, [DynamicConfigValue("displayName", name)])
     leading = [{"title": link.title, "url": link.url} for link in links]
-    for position, (label, name) in enumerate(labels.items()):
-        properties = [DynamicConfigValue("displayName", name)]
-        if position == 0:
-            properties.append(DynamicConfigValue("links", leading))
-        panel.override_by_name(label, properties)
-    for column, letter in zip(listed, ascii_uppercase, strict=False):
+    panel.override_by_name(next(iter(labels)), [DynamicConfigValue("links", leading)])
+    for field, column in fields.items():
         shown = [DynamicConfigValue("displayName", column.title), DynamicConfigValue("unit", column.unit)]
-        panel.override_by_name(_field(letter, len(listed)), shown)
+        panel.override_by_name(field, shown)
     return panel
 
 
-def _field(letter: str, columns: int) -> str:
-    """Return what Grafana calls the numbers of a query in a table; the letter is there if there are others."""
-    return f"Value #{letter}" if columns > 1 else "Value"
-
-
-def _order(labels: Mapping[str, str], columns: int) -> dict[str, Any]:
-    fields = [*labels, *(_field(letter, columns) for letter in ascii_uppercase[:columns])]
+def _order(fields: Iterable[str]) -> dict[str, Any]:
+    """Return the options of the transformation that arranges columns; the time is the same in each row."""
     return {
         "excludeByName": {"Time": True},
         "indexByName": {field: place for place, field in enumerate(fields)},
