@@ -1,4 +1,4 @@
-"""``python -m benchmarks.recording_rules``: what the dashboard of actions costs a Prometheus, with and without the rules.
+"""``python -m benchmarks.recording_rules``: what the dashboard of actions costs with and without recorded rates.
 
 Many instances of an application that ran for a while are written into a real Prometheus, which records the rules over
 them. Then it is asked everything that the dashboard asks, once of the recorded series and once of the raw ones. Both

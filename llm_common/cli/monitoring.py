@@ -32,6 +32,18 @@ def export(
         typer.Option(help="What Prometheus scrapes: host:port, or host:port,app=shop_bot,env=prod. Several times."),
     ] = None,
     chat_id: Annotated[str | None, typer.Option(help="The Telegram chat that alerts go to.")] = None,
+    chat: Annotated[
+        list[str] | None,
+        typer.Option(metavar="APP=ID", help="Another chat for the alerts of one application. Several times."),
+    ] = None,
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            help="Where Alertmanager finds the bot's token. For one before 0.26, what is in it becomes part of the "
+            "configuration, readable by you alone.",
+            show_default="a secret of the compose file",
+        ),
+    ] = None,
     threshold: Annotated[
         list[str] | None, typer.Option(metavar="NAME=NUMBER", help="From where on an alert fires. Several times.")
     ] = None,
@@ -41,9 +53,6 @@ def export(
     ] = None,
     alertmanager: Annotated[
         str | None, typer.Option(metavar="VERSION", help="Which Alertmanager it is for.", show_default="0.28")
-    ] = None,
-    bot_token_file: Annotated[
-        Path | None, typer.Option(help="The file with the bot's token; only for an Alertmanager before 0.26.")
     ] = None,
     telegram_api: Annotated[str | None, typer.Option(help="The address of a Bot API server of your own.")] = None,
     runbooks: Annotated[
@@ -73,6 +82,8 @@ def export(
         "thresholds": threshold,
         "objectives": objective,
         "chat_id": chat_id,
+        "chats": chat,
+        "token_file": token_file,
         "alertmanager": alertmanager,
         "telegram_api": telegram_api,
         "runbooks": runbooks,
@@ -80,7 +91,7 @@ def export(
     }
     try:
         options = configured(find_pyproject(Path.cwd()), given)
-        token = token_for(options, bot_token_file)
+        token = token_for(options)
         changes = plan(folder, stack_files(options, token))
         if not dry_run:
             write(folder, changes, force=force, private=frozenset({ALERTMANAGER} if token else ()))
@@ -91,31 +102,24 @@ def export(
     raise typer.Exit(1 if not force and any(one.state is State.CONFLICT for one in changes) else 0)
 
 
-def token_for(options: Options, file: Path | None) -> str:
+def token_for(options: Options) -> str:
     """Return the bot's token where the configuration has to have it in it, else an empty text.
 
-    Raises :class:`ConfigurationError` where a file is missing, can't be read, has no token, or isn't wanted.
+    Raises :class:`ConfigurationError` where the file can't be read or has no token in it.
     """
-    version = "{}.{}".format(*options.alertmanager)
-    if options.reads_token_file:
-        if file is not None:
-            raise ConfigurationError(
-                f"--bot-token-file is for an Alertmanager before 0.26; {version} reads the token by itself, "
-                "from the file that DIR/README.md names"
-            )
+    if options.reads_token_file or not (options.chat_id or options.chats):
         return ""
-    if file is None:
-        raise ConfigurationError(
-            f"Alertmanager {version} can't read the bot's token from a file; name the file that has it with "
-            "--bot-token-file, and it is written into alertmanager.yml, readable by you alone"
-        )
+    version = "{}.{}".format(*options.alertmanager)
+    fix = f"Alertmanager {version} can't read the bot's token by itself, so that the export has to"
     try:
-        token = file.read_text(encoding="utf-8").strip()
+        token = Path(options.token_file).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as problem:
         reason = problem.strerror if isinstance(problem, OSError) else "it is no text"
-        raise ConfigurationError(f"--bot-token-file {file} can't be read: {reason}") from None
-    if not token or len(token.split()) != 1:
-        raise ConfigurationError(f"--bot-token-file {file} has no token in it: one line, as BotFather gave it")
+        raise ConfigurationError(f"--token-file {options.token_file} can't be read: {reason}; {fix}") from None
+    if len(token.split()) != 1:
+        raise ConfigurationError(
+            f"--token-file {options.token_file} has no token in it: one line, as BotFather gave it"
+        )
     return token
 
 
@@ -135,7 +139,7 @@ def show(changes: list[Change], folder: Path, options: Options, *, dry_run: bool
     console.print(f"{len(states)} files, {unchanged} of them unchanged" + (", nothing written" if dry_run else ""))
     if State.CONFLICT in states and not force:
         console.print("Files that were edited stay as they are. To have them overwritten: --force")
-    if not options.chat_id:
+    if not options.chat_id and not options.chats:
         console.print("No chat is set: alerts reach Telegram once you export with --chat-id.")
 
 

@@ -8,8 +8,6 @@ from llm_common.monitoring.promql import quoted
 
 TEMPLATE = "telegram.tmpl"
 """What the file of :func:`telegram_template` is called, beside the configuration."""
-READS_TOKEN_FILES = (0, 26)
-"""The first version of Alertmanager that reads a bot's token from a file."""
 
 
 def alertmanager_file(options: Options, token: str = "") -> str:
@@ -22,7 +20,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
     import yaml
 
     secret = {"bot_token_file": options.token_file}
-    if options.alertmanager < READS_TOKEN_FILES:
+    if not options.reads_token_file:
         secret = {"bot_token": token}
         if not token and (options.chat_id or options.chats):
             raise ValueError(

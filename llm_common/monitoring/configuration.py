@@ -72,7 +72,7 @@ def _numbers(kind: type[Numbers]) -> Callable[[object, str, Any], Numbers]:
 
     def read(value: object, source: str, before: Numbers | None) -> Numbers:
         numbers = {name: getattr(before, name) for name in known} if before else {}
-        for name, number in _pairs(value, source):
+        for name, number in _pairs(value, source, "names with numbers, such as action_error_share=0.1"):
             if name not in known:
                 raise ConfigurationError(
                     f"{source} names {name!r}, which doesn't exist{hint(name, known)} (accepted: {', '.join(known)})"
@@ -93,12 +93,12 @@ def _no_number() -> float:
     raise ValueError
 
 
-def _pairs(value: object, source: str) -> list[tuple[str, object]]:
+def _pairs(value: object, source: str, accepted: str) -> list[tuple[str, object]]:
     if isinstance(value, Mapping):
         return [(str(name), number) for name, number in value.items()]
     if isinstance(value, list | tuple) and all(isinstance(one, str) and "=" in one for one in value):
         return [(name.strip(), number.strip()) for name, number in (one.split("=", 1) for one in value)]
-    raise ConfigurationError(f"{source} is {value!r}; accepted: names with numbers, such as action_error_share=0.1")
+    raise ConfigurationError(f"{source} is {value!r}; accepted: {accepted}")
 
 
 def _chat_id(value: object, source: str, before: object) -> int:
@@ -107,6 +107,17 @@ def _chat_id(value: object, source: str, before: object) -> int:
             f"{source} is {value!r}; accepted: the number of a chat, which is negative for a group"
         )
     return int(value)
+
+
+def _chats(value: object, source: str, before: object) -> tuple[tuple[str, int], ...]:
+    pairs = _pairs(value, source, "names of applications with chats, such as shop_bot=-100123")
+    return tuple((app, _chat_id(chat, source, None)) for app, chat in pairs)
+
+
+def _token_file(value: object, source: str, before: object) -> str:
+    if not isinstance(value, str):
+        raise ConfigurationError(f"{source} is {value!r}; accepted: the path of a file")
+    return value
 
 
 def _version(value: object, source: str, before: object) -> tuple[int, int]:
@@ -136,6 +147,8 @@ READERS: Mapping[str, Callable[[object, str, Any], Any]] = MappingProxyType(
         "thresholds": _numbers(Thresholds),
         "objectives": _numbers(Objectives),
         "chat_id": _chat_id,
+        "chats": _chats,
+        "token_file": _token_file,
         "alertmanager": _version,
         "telegram_api": _url,
         "runbooks": _url,
@@ -144,5 +157,5 @@ READERS: Mapping[str, Callable[[object, str, Any], Any]] = MappingProxyType(
 )
 """Every option, with what turns a raw value, the name of its source and the value before into a checked one."""
 
-OPTION_NAMES = {"targets": "target", "thresholds": "threshold", "objectives": "objective"}
+OPTION_NAMES = {"targets": "target", "thresholds": "threshold", "objectives": "objective", "chats": "chat"}
 """What the options of the command line are called that can be given several times."""

@@ -71,7 +71,7 @@ class Options:
     chats: tuple[tuple[str, int], ...] = ()
     """Applications whose alerts go to a chat of their own, by the label ``app``, and that chat."""
     token_file: str = "/run/secrets/telegram_token"  # noqa: S105 - a path
-    """Where Alertmanager finds the bot's token, which it reads anew for each message."""
+    """Where Alertmanager finds the bot's token, read anew for each message; by default a compose secret."""
     alertmanager: tuple[int, int] = (0, 28)
     """The version of Alertmanager: from 0.26 on it reads the bot's token from a file."""
     telegram_api: str = "https://api.telegram.org"

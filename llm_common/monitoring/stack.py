@@ -6,7 +6,7 @@ from typing import Any
 
 import yaml
 
-from llm_common.monitoring.alertmanager import alertmanager_file, telegram_template
+from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.rules import alert_rules_file, recording_rules_file
@@ -24,8 +24,8 @@ JOB = "llm_common"
 DATASOURCE = "llm_common_prometheus"
 """The uid of Grafana's data source."""
 
-TOKEN = "telegram_bot_token"  # noqa: S105 - the name of a file
-"""The file, beside the others, that has the bot's token."""
+SECRET = "telegram_token"  # noqa: S105 - the name of a file
+"""The file, beside the others, that has the bot's token: a secret of the compose file."""
 
 ALERTMANAGER = "alertmanager/alertmanager.yml"
 """The file that has the token in it where Alertmanager can't read it from a file."""
@@ -33,9 +33,9 @@ ALERTMANAGER = "alertmanager/alertmanager.yml"
 SCRAPE_EVERY = "15s"
 
 FIRST_STEP = f"""\
-1. Put the token of your Telegram bot into the file `{TOKEN}` here, and let nobody else read it:
+1. Put the token of your Telegram bot into the file `{SECRET}` here, and let nobody else read it:
 
-        umask 077 && cat > {TOKEN}    # paste it, Enter, Ctrl-D
+        umask 077 && cat > {SECRET}    # paste it, Enter, Ctrl-D
 """
 FIRST_STEP_BEFORE_0_26 = """\
 1. `alertmanager/alertmanager.yml` has the token of your Telegram bot in it, since Alertmanager before 0.26 can't read
@@ -55,12 +55,12 @@ def stack_files(options: Options, token: str = "") -> dict[str, str]:
     files = {
         "README.md": readme(options),
         "compose.yml": compose_file(options),
-        ".gitignore": f"/{TOKEN}\n" + ("/alertmanager/alertmanager.yml\n" if token else ""),
+        ".gitignore": f"/{SECRET}\n" + ("/alertmanager/alertmanager.yml\n" if token else ""),
         "prometheus/prometheus.yml": prometheus_file(options),
         "prometheus/rules/recording.yml": recording_rules_file(),
         "prometheus/rules/alerts.yml": alert_rules_file(options),
         ALERTMANAGER: alertmanager_file(options, token),
-        "alertmanager/telegram.tmpl": telegram_template(),
+        f"alertmanager/{TEMPLATE}": telegram_template(),
         "grafana/provisioning/datasources/llm_common.yml": datasource_file(),
         "grafana/provisioning/dashboards/llm_common.yml": dashboard_provider_file(),
     }
@@ -121,13 +121,15 @@ def compose_file(options: Options) -> str:
     from_file = options.reads_token_file
     alertmanager: dict[str, Any] = {
         "image": IMAGES["alertmanager"].format(major=major, minor=minor),
+        # A file that is for its owner alone keeps its owner in the container, where the image's own user can't read it.
+        "user": "root",
         "command": ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"],
         "volumes": ["./alertmanager:/etc/alertmanager:ro", "alertmanager:/alertmanager"],
         "ports": ["127.0.0.1:9093:9093"],
         "restart": "unless-stopped",
     }
     if from_file:
-        alertmanager["secrets"] = [TOKEN]
+        alertmanager["secrets"] = [SECRET]
     services = {
         "prometheus": {
             "image": IMAGES["prometheus"],
@@ -157,7 +159,7 @@ def compose_file(options: Options) -> str:
     document: dict[str, Any] = {"services": services}
     document["volumes"] = {"prometheus": {}, "alertmanager": {}, "grafana": {}}
     if from_file:
-        document["secrets"] = {TOKEN: {"file": f"./{TOKEN}"}}
+        document["secrets"] = {SECRET: {"file": f"./{SECRET}"}}
     return as_yaml(document)
 
 
@@ -167,8 +169,14 @@ def readme(options: Options) -> str:
     return Template(template).substitute(
         token=FIRST_STEP if options.reads_token_file else FIRST_STEP_BEFORE_0_26,
         targets=", ".join(f"`{target.address}`" for target in options.targets),
-        chat=f"Alerts go to the chat {options.chat_id}." if options.chat_id else NO_CHAT,
+        chat=_chats(options),
     )
+
+
+def _chats(options: Options) -> str:
+    everything_else = [f"all others to the chat {options.chat_id}"] if options.chat_id else []
+    told = [*(f"those of `{app}` to the chat {chat}" for app, chat in options.chats), *everything_else]
+    return f"Alerts go to Telegram: {', '.join(told)}." if told else NO_CHAT
 
 
 def as_yaml(document: object) -> str:
