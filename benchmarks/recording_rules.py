@@ -18,21 +18,29 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from llm_common.monitoring.dashboards import dashboard_files
-from llm_common.monitoring.rules import recording_rules_file
 from rich.console import Console
 from rich.table import Table
 
-from llm_common.action_names import SUFFIXES
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_SIZE
+from llm_common.action_names import LLM_CALL, SUFFIXES
+from llm_common.catalog import (
+    ACTION_COUNT,
+    ACTION_DURATION,
+    ACTION_FIRST_ITEM,
+    ACTION_IN_PROGRESS,
+    ACTION_SIZE,
+    LLM_TOKENS,
+    Metric,
+)
 from llm_common.contract import Status
+from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
+from llm_common.monitoring.rules import recording_rules_file
 
 EVERY = 60
 """Seconds between two samples of a series. A real Prometheus has more of them, so that raw queries cost more there."""
@@ -59,19 +67,19 @@ class Asked(NamedTuple):
     same: bool
 
 
-def questions(options: Options) -> list[Question]:
+def questions(options: Options, minutes: int) -> list[Question]:
     """Return what the dashboard of actions asks over now, its variables filled with everything."""
     dashboard = json.loads(dashboard_files(options)["actions.json"])
     return [
         Question(title, filled, bool(target.get("instant")))
         for title, target in targets(dashboard, "")
-        if "offset" not in (filled := fill(target["expr"]))  # a week ago there was nothing
+        if "offset" not in (filled := fill(target["expr"], minutes))  # a week ago there was nothing
     ]
 
 
-def fill(expression: str) -> str:
+def fill(expression: str, minutes: int) -> str:
     """Return an expression with Grafana's variables replaced by what they stand for where everything is selected."""
-    return re.sub(r"\$\{?(?!__)\w+(?::\w+)?\}?", ".*", expression)
+    return re.sub(r"\$\{?(?!__)\w+(?::\w+)?\}?", ".*", expression.replace("$__range", f"{minutes}m"))
 
 
 def targets(node: Any, title: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -87,52 +95,73 @@ def targets(node: Any, title: str) -> Iterator[tuple[str, dict[str, Any]]]:
             yield from targets(value, title)
 
 
-def write_samples(path: Path, instances: int, actions: int, start: int, minutes: int) -> int:
-    """Write what ``instances`` with ``actions`` each would have shown, as OpenMetrics; return how many series it is.
+class Samples:
+    """A file of OpenMetrics with the counters of many instances, each of which grows by itself and evenly."""
 
-    Every action of every instance has its own rates and durations; all are whole numbers, so that sums are exact.
-    """
-    names = [f"step_{number}{SUFFIXES[number % len(SUFFIXES)]}" for number in range(actions)]
-    bounds = [*(f"{bound:g}" if bound % 1 else f"{bound:.1f}" for bound in ACTION_DURATION.buckets), "+Inf"]
-    times = [start + minute * EVERY for minute in range(minutes)]
-    pairs = [(instance, number) for instance in range(instances) for number in range(actions)]
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
+    def __init__(self, path: Path, times: Sequence[int]) -> None:
+        self.file = path.open("w", encoding="utf-8")
+        self.times = times
+        self.series = 0
 
-        def series(name: str, instance: int, number: int, growth: int, **labels: str) -> None:
-            nonlocal count
-            count += 1
-            shown = {
-                "app": "shop_bot",
-                "env": "prod",
-                "instance": f"shop-{instance}:8000",
-                "name": names[number],
-                **labels,
-            }
-            labels_text = ",".join(f'{label}="{value}"' for label, value in shown.items())
-            start_of_line = f"{name}{{{labels_text}}}"
-            file.writelines(f"{start_of_line} {growth * minute} {at}\n" for minute, at in enumerate(times))
+    def family(self, metric: Metric) -> None:
+        """Begin a family."""
+        self.file.write(f"# TYPE {metric.family} {metric.kind}\n")
 
-        file.write(f"# TYPE {ACTION_DURATION.name} histogram\n")
-        for instance, number in pairs:
-            runs = 60 * (1 + (7 * instance + number) % 5)
-            inside = [runs * (place + 1) // len(bounds) for place in range(len(bounds))]
-            for bound, growth in zip(bounds, inside, strict=True):
-                series(f"{ACTION_DURATION.name}_bucket", instance, number, growth, le=bound)
-            series(f"{ACTION_DURATION.name}_sum", instance, number, 3 * runs)
-            series(f"{ACTION_DURATION.name}_count", instance, number, runs)
-        file.write(f"# TYPE {ACTION_COUNT.family} counter\n")
-        for instance, number in pairs:
-            runs = 60 * (1 + (7 * instance + number) % 5)
+    def add(self, name: str, labels: Mapping[str, str], growth: int) -> None:
+        """Write one series that grows by ``growth``, a whole number so that sums are exact, from sample to sample."""
+        self.series += 1
+        shown = ",".join(f'{label}="{value}"' for label, value in labels.items())
+        self.file.writelines(f"{name}{{{shown}}} {growth * place} {at}\n" for place, at in enumerate(self.times))
+
+    def histogram(self, metric: Metric, labels: Mapping[str, str], growth: int) -> None:
+        """Write the series of a histogram whose observations spread evenly over its buckets."""
+        bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"]
+        for place, bound in enumerate(bounds, 1):
+            self.add(f"{metric.name}_bucket", {**labels, "le": bound}, growth * place // len(bounds))
+        self.add(f"{metric.name}_sum", labels, 3 * growth)
+        self.add(f"{metric.name}_count", labels, growth)
+
+
+def write_samples(path: Path, instances: int, actions: int, times: Sequence[int]) -> int:
+    """Write what ``instances`` with ``actions`` each would have shown; return how many series that is."""
+    kinds = (*SUFFIXES, "")
+    series = [
+        (
+            {"app": "shop_bot", "env": "prod", "instance": f"shop-{instance}:8000", "name": name},
+            60 * (1 + (7 * instance + number) % 5),
+            number,
+        )
+        for instance in range(instances)
+        for number in range(actions)
+        for name in [f"step_{number}{kinds[number % len(kinds)]}"]
+    ]
+    calls = [(labels, runs) for labels, runs, _ in series if labels["name"].endswith(LLM_CALL)]
+    samples = Samples(path, times)
+    with samples.file:
+        samples.family(ACTION_DURATION)
+        for labels, runs, _ in series:
+            samples.histogram(ACTION_DURATION, labels, runs)
+        samples.family(ACTION_COUNT)
+        for labels, runs, number in series:
             failed, stopped = runs * (number % 10) // 100, runs * (number % 3) // 100
             grown = {Status.OK: runs - failed - stopped, Status.ERROR: failed, Status.CANCELLED: stopped}
             for status, growth in grown.items():
-                series(ACTION_COUNT.name, instance, number, growth, status=status)
-        file.write(f"# TYPE {ACTION_SIZE.family} counter\n")
-        for instance, number in pairs:
-            series(ACTION_SIZE.name, instance, number, 120 * (1 + number))
-        file.write("# EOF\n")
-    return count
+                samples.add(ACTION_COUNT.name, {**labels, "status": status}, growth)
+        samples.family(ACTION_SIZE)
+        for labels, runs, _ in series:
+            samples.add(ACTION_SIZE.name, labels, 100 * runs)
+        samples.family(ACTION_FIRST_ITEM)
+        for labels, runs in calls:
+            samples.histogram(ACTION_FIRST_ITEM, labels, runs)
+        samples.family(LLM_TOKENS)
+        for labels, runs in calls:
+            for kind in ("input", "output"):
+                samples.add(LLM_TOKENS.name, {**labels, "token_type": kind, "model": "small"}, 50 * runs)
+        samples.family(ACTION_IN_PROGRESS)
+        for labels, _, _ in series:
+            samples.add(ACTION_IN_PROGRESS.name, labels, 1)
+        samples.file.write("# EOF\n")
+    return samples.series
 
 
 @contextmanager
@@ -200,7 +229,10 @@ def same(one: dict[str, list[tuple[float, float]]], other: dict[str, list[tuple[
 def measure(address: str, start: int, end: int, rounds: int) -> list[Asked]:
     """Ask everything in turn of the recorded and of the raw series; the fastest of ``rounds`` counts."""
     asked = []
-    for recorded, raw in zip(questions(Options()), questions(Options(recording_rules=False)), strict=True):
+    minutes = (end - start) // 60
+    for recorded, raw in zip(
+        questions(Options(), minutes), questions(Options(recording_rules=False), minutes), strict=True
+    ):
         seconds: dict[Question, list[float]] = {recorded: [], raw: []}
         answers = {}
         for _ in range(rounds):
@@ -249,7 +281,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name, console.status("writing samples") as status:
         folder = Path(name)
         samples, rules, data = folder / "samples.txt", folder / "rules.yml", folder / "data"
-        series = write_samples(samples, options.instances, options.actions, start, minutes)
+        series = write_samples(samples, options.instances, options.actions, range(start, end + 1, EVERY))
         rules.write_text(recording_rules_file())
         promtool("tsdb", "create-blocks-from", "openmetrics", samples, data)
         samples.unlink()
