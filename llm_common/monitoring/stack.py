@@ -174,8 +174,9 @@ def readme(options: Options) -> str:
 
 
 def _chats(options: Options) -> str:
-    everything_else = [f"all others to the chat {options.chat_id}"] if options.chat_id else []
-    told = [*(f"those of `{app}` to the chat {chat}" for app, chat in options.chats), *everything_else]
+    told = [f"what `{app}` has to the chat {chat}" for app, chat in options.chats]
+    if options.chat_id:
+        told.append(f"everything{' else' if told else ''} to the chat {options.chat_id}")
     return f"Alerts go to Telegram: {', '.join(told)}." if told else NO_CHAT
 
 
