@@ -3,26 +3,35 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_common.monitoring.alerts import alerts
+from llm_common.monitoring.alerts import Alert, alerts
 from llm_common.monitoring.options import Options
-from llm_common.monitoring.promql import EVERY_RECORDING
+from llm_common.monitoring.promql import EVERY_RECORDING, Recording
 
 INTERVAL = "1m"
 """How often rules are evaluated."""
 
 
-def recording_groups() -> Sequence[Mapping[str, Any]]:
+def recording_groups(recordings: Sequence[Recording] = EVERY_RECORDING) -> Sequence[Mapping[str, Any]]:
     """Return the groups of recording rules. Groups run side by side, the rules of one in their order."""
     groups: dict[str, list[dict[str, str]]] = {}
-    for one in EVERY_RECORDING:
+    for one in recordings:
         groups.setdefault(one.metric.name, []).append({"record": one.name, "expr": one.expression})
-    return [{"name": f"llm_common:{name}", "interval": INTERVAL, "rules": rules} for name, rules in groups.items()]
+    return [_group(name, rules) for name, rules in groups.items()]
 
 
 def alert_groups(options: Options) -> Sequence[Mapping[str, Any]]:
     """Return the group of alerts."""
-    rules = [alert.rule(options.runbooks) for alert in alerts(options)]
-    return [{"name": "llm_common:alerts", "interval": INTERVAL, "rules": rules}]
+    return [_group("alerts", [alert.rule(options.runbooks) for alert in alerts(options)])]
+
+
+def groups_for(alert: Alert) -> Sequence[Mapping[str, Any]]:
+    """Return what one alert needs alone, so that it can be tested in a moment: its rule and what it asks for."""
+    asked, needed = alert.expression, list[Recording]()
+    for one in reversed(EVERY_RECORDING):
+        if one.name in asked:
+            needed.insert(0, one)
+            asked += one.expression
+    return [*recording_groups(needed), _group("alerts", [alert.rule()])]
 
 
 def recording_rules_file() -> str:
@@ -33,6 +42,10 @@ def recording_rules_file() -> str:
 def alert_rules_file(options: Options) -> str:
     """Return the alerts as a file for Prometheus. They need the recording rules too."""
     return _as_yaml(alert_groups(options))
+
+
+def _group(name: str, rules: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"name": f"llm_common:{name}", "interval": INTERVAL, "rules": rules}
 
 
 def _as_yaml(groups: Sequence[Mapping[str, Any]]) -> str:
