@@ -88,7 +88,11 @@ def as_test(name: str, alert: Alert, scene: Scene) -> dict[str, Any]:
                 "exp_alerts": [
                     {
                         "exp_labels": {**ring.labels, "severity": alert.severity},
-                        "exp_annotations": {"summary": ring.summary, "description": ring.description},
+                        "exp_annotations": {
+                            "summary": ring.summary,
+                            "description": ring.description,
+                            "runbook_url": f"https://docs.example.org/metrics/runbooks/#{alert.name.lower()}",
+                        },
                     }
                     for ring in rings
                 ],

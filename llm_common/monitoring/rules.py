@@ -3,18 +3,18 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_common.monitoring.alerts import Alert, alerts
+from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
-from llm_common.monitoring.promql import EVERY_RECORDING, Recording
+from llm_common.monitoring.promql import EVERY_RECORDING
 
 INTERVAL = "1m"
 """How often rules are evaluated."""
 
 
-def recording_groups(recordings: Sequence[Recording] = EVERY_RECORDING) -> Sequence[Mapping[str, Any]]:
+def recording_groups() -> Sequence[Mapping[str, Any]]:
     """Return the groups of recording rules. Groups run side by side, the rules of one in their order."""
     groups: dict[str, list[dict[str, str]]] = {}
-    for one in recordings:
+    for one in EVERY_RECORDING:
         groups.setdefault(one.metric.name, []).append({"record": one.name, "expr": one.expression})
     return [_group(name, rules) for name, rules in groups.items()]
 
@@ -24,14 +24,25 @@ def alert_groups(options: Options) -> Sequence[Mapping[str, Any]]:
     return [_group("alerts", [alert.rule(options.runbooks) for alert in alerts(options)])]
 
 
-def groups_for(alert: Alert) -> Sequence[Mapping[str, Any]]:
-    """Return what one alert needs alone, so that it can be tested in a moment: its rule and what it asks for."""
-    asked, needed = alert.expression, list[Recording]()
-    for one in reversed(EVERY_RECORDING):
-        if one.name in asked:
-            needed.insert(0, one)
-            asked += one.expression
-    return [*recording_groups(needed), _group("alerts", [alert.rule()])]
+def needed_for(alert: str, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the groups with nothing but the rules of one alert and those that record what it asks for.
+
+    What records comes first, which is the order to evaluate them in where time doesn't pass by itself.
+    """
+    asked = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert]
+    records = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
+    for expression in asked:  # grows meanwhile
+        asked += [records.pop(name) for name in list(records) if name in expression]
+    found = []
+    for group in groups:
+        rules = [
+            rule
+            for rule in group["rules"]
+            if rule.get("alert") == alert or ("record" in rule and rule["record"] not in records)
+        ]
+        if rules:
+            found.append({**group, "rules": rules})
+    return sorted(found, key=lambda group: not any("record" in rule for rule in group["rules"]))
 
 
 def recording_rules_file() -> str:

@@ -19,7 +19,13 @@ from llm_common.catalog import (
 )
 from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Objectives, Options
-from llm_common.monitoring.rules import alert_rules_file, groups_for, recording_rules_file
+from llm_common.monitoring.rules import (
+    alert_groups,
+    alert_rules_file,
+    needed_for,
+    recording_groups,
+    recording_rules_file,
+)
 from servers import program
 
 pytestmark = pytest.mark.once
@@ -455,7 +461,7 @@ def write_rules(directory: Path, options: Options) -> list[str]:
 
 @pytest.mark.parametrize("name", [*ALERTS])
 def test_an_alert_fires_and_does_not_just_below_and_resolves(name: str, tmp_path: Path) -> None:
-    groups = groups_for(ALERTS[name])
+    groups = needed_for(name, [*alert_groups(OPTIONS), *recording_groups()])
     (tmp_path / "rules.json").write_text(json.dumps({"groups": groups}))
     for number, scene in enumerate(SCENES[name]):
         tests = {
