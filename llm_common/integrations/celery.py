@@ -126,7 +126,7 @@ class TaskRuns:
             return None
         if task.name.startswith(OWN) and self.names.given(task.name) is None:
             return None
-        return self.names.name(task.name.rpartition(".")[2], task.name)
+        return self.names.name(task.name, task.name)
 
 
 def left_by(tracker: ActionTracker, exception: BaseException | None) -> None:
