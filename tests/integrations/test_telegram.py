@@ -2,9 +2,11 @@
 
 import asyncio
 import datetime as dt
+import gc
 import inspect
 import logging
 import socket
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,6 +18,7 @@ import httpx
 import pytest
 from apscheduler.job import Job as ScheduledJob
 from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from sqlalchemy.pool import NullPool
 from telegram import Bot, InputFile, Update
 from telegram.error import BadRequest, NetworkError, TimedOut
 from telegram.ext import (
@@ -297,6 +300,18 @@ def test_a_handler_of_several_applications_counts_as_each_of_them_is_tracked(
         application.add_handler(handler)
         feed(application, message("hello"))
     assert counted(recorded_metrics) == {("menu_handler", "ok"): 1, ("main_menu_handler", "ok"): 1}
+
+
+def test_an_application_is_not_kept_alive() -> None:
+    application, handler = build(), MessageHandler(filters.ALL, menu)
+    application.add_handler(handler)
+    track_handlers(application)
+    feed(application, message("hello"))
+    gone: list[Callable[[], object]] = [weakref.ref(application), weakref.ref(application.context_types.context)]
+    del application
+    gc.collect()
+    assert handler.callback == menu
+    assert [one() for one in gone] == [None, None]
 
 
 DISH, DRINK, PAYING, PAID = range(4)
@@ -824,7 +839,7 @@ class StoreOfJobs(SQLAlchemyJobStore):  # type: ignore[misc]
     """Keeps jobs in a database, where the application can't go with them."""
 
     def __init__(self, application: App, folder: Path) -> None:
-        super().__init__(f"sqlite:///{folder / 'jobs.sqlite'}")
+        super().__init__(f"sqlite:///{folder / 'jobs.sqlite'}", engine_options={"poolclass": NullPool})
         self.queue = application.job_queue
 
     def add_job(self, job: ScheduledJob) -> None:
