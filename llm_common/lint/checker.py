@@ -1,60 +1,28 @@
 """Checks one file: finds what it alone shows, and collects facts for what all files together show."""
 
 import ast
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from types import NoneType
+from collections.abc import Iterable
 
-from llm_common.action_names import AGENT, LLM_CALL, with_suffix
 from llm_common.lint.blocks import Afterwards, Swallowed, taken_up, tracker_names
-from llm_common.lint.facts import Asking, Facts, FunctionFacts, Given, Key, Named, Registration, Tracked, Use
-from llm_common.lint.findings import Place, finding
-from llm_common.lint.frameworks import Frameworks, argument
+from llm_common.lint.facts import Asking, Facts, FunctionFacts, Key, Named, Registration
+from llm_common.lint.findings import Place, Text, finding
+from llm_common.lint.frameworks import Frameworks
 from llm_common.lint.known import (
     AIOGRAM,
     AIOGRAM_HANDLER,
     DECORATOR,
-    FLAG,
-    MAPPINGS,
     OURS,
-    PARAMETERS,
     TELEGRAM,
     TRACK_HANDLERS,
     TRACKING,
     Role,
 )
 from llm_common.lint.names import has_suffix, problem_of
-from llm_common.lint.resolve import DEPTH, Defined, Resolver
+from llm_common.lint.naming import Naming
+from llm_common.lint.resolve import Defined, Resolver
 from llm_common.lint.routing import ANYWHERE, Covered
 from llm_common.lint.scopes import Block, Collected, Function, Kind, Scope, collect
-from llm_common.lint.values import NotLiteralError, Values
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A file's text, with what is needed to tell places in it."""
-
-    path: str
-    """Absolute."""
-    shown: str
-    """As reports have it."""
-    lines: list[str]
-
-    def place(self, node: ast.AST) -> Place:
-        """Return where a node stands."""
-        line, end = getattr(node, "lineno", 1), getattr(node, "end_lineno", 1)
-        return Place(
-            self.shown,
-            line,
-            self._column(line, getattr(node, "col_offset", 0)),
-            end,
-            self._column(end, getattr(node, "end_col_offset", 0)),
-        )
-
-    def _column(self, line: int, offset: int) -> int:
-        """Return a column in characters for one in bytes of UTF-8."""
-        text = self.lines[line - 1]
-        return (offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))) + 1
+from llm_common.lint.values import Values
 
 
 def check(tree: ast.Module, text: Text, resolver: Resolver, *, narrow_excepts: bool) -> Facts:
@@ -74,14 +42,11 @@ class Checker:
         self.facts = Facts()
         self._text = text
         self._resolver = resolver
-        self._values = Values(resolver)
-        self._frameworks = Frameworks(resolver, self._values)
+        values = Values(resolver)
+        self._frameworks = Frameworks(resolver, values)
         self._collected = collected
         self._swallowed = swallowed
-        self._decorated: dict[int, Scope] = {}
-        """For calls by identity that decorate a function: the scope of that function."""
-        self._names: dict[int, list[Named]] = {}
-        """For calls of ours by identity: the names given."""
+        self._naming = Naming(self.facts, text, resolver, values, collected)
         self._trackings: list[tuple[ast.Call, Scope]] = []
         """The calls that make a tracker."""
         self._entering: dict[int, list[ast.Call]] = {}
@@ -100,7 +65,6 @@ class Checker:
 
     def run(self, tree: ast.Module) -> None:
         """Check everything."""
-        self._prepare()
         for call, scope in self._collected.calls:
             self._call(call, scope)
         for block, scope in self._collected.blocks:
@@ -120,17 +84,15 @@ class Checker:
     def _report(self, node: ast.AST, code: str, message: str, fix: str) -> None:
         self.facts.findings.append(finding(self._text.place(node), code, message, fix))
 
-    def _prepare(self) -> None:
-        for node, _, inner in self._collected.functions:
-            self._decorated.update((id(decorator), inner) for decorator in node.decorator_list)
-
     # calls
 
     def _call(self, call: ast.Call, scope: Scope) -> None:
         dotted = self._resolver.dotted(call.func, scope)
         if dotted in OURS:
             self._ours(call, dotted, scope)
-        self._integration(call, dotted, scope)
+        self._naming.of_integration(call, dotted, scope)
+        if dotted == TRACK_HANDLERS:
+            self.facts.covered.append(Covered(TELEGRAM, self._text.shown))
         route = self._frameworks.covered(call, scope)
         if route:
             self.facts.covered.append(Covered(AIOGRAM, self._text.shown, route))
@@ -147,118 +109,13 @@ class Checker:
             inside = inside.parent
         if OURS[dotted] == TRACKING:
             self._trackings.append((call, scope))
-        name = self._argument(call)
-        if name is None:
-            self._report(call, "LC101", "the action has no name", "write a text in snake_case, such as 'menu_handler'")
-            return
-        names = self._checked(name, scope)
-        if names is not None:
-            self._names[id(call)] = names
-            self._use(names, *self._thing_at(call, scope, "block", "a block"))
-
-    def _checked(
-        self, name: ast.expr, scope: Scope, *, place: ast.expr | None = None, but: tuple[type, ...] = ()
-    ) -> list[Named] | None:
-        """Check a name, and return what it may be: nothing of the types ``but``, ``None`` where that can't be told."""
-        where = self._text.place(place or name)
-        try:
-            values = [value for value in self._values.literals(name, scope) if not isinstance(value, but)]
-        except NotLiteralError as problem:
-            fix = "write the name as a literal, and what varies into a log or a trace"
-            self.facts.findings.append(finding(where, "LC103", f"the name isn't a literal but {problem}", fix))
-            return None
-        self.facts.findings.extend(finding(where, *wrong) for value in values if (wrong := problem_of(value)))
-        return [Named(value, where) for value in values if isinstance(value, str)]
-
-    def _argument(self, call: ast.Call) -> ast.expr | None:
-        name = argument(call, 0, "name")
-        if name is None and call.args:
-            return call.args[0]  # *names
-        return name or next((one.value for one in call.keywords if one.arg is None), None)
-
-    def _use(self, names: Iterable[Named], thing: Tracked, words: str, overrides: tuple[Tracked, ...] = ()) -> None:
-        self.facts.uses.extend(Use(named.name, named.place, thing, words, overrides) for named in names)
-
-    def _thing_at(self, call: ast.Call, scope: Scope, kind: str, what: str) -> tuple[Tracked, str, tuple[Tracked, ...]]:
-        """Return what a call tracks: the function that it decorates, or something of this kind where it stands."""
-        decorated = self._decorated.get(id(call))
-        while scope.kind == "class" and scope.parent:
-            scope = scope.parent
-        inside = "" if scope.kind == "module" else f" in {scope.qualname}"
-        function, words = (decorated, f"the function {decorated.qualname}") if decorated else (scope, what + inside)
-        kind = "function" if decorated else kind
-        return (function.path, function.qualname, kind), words, tuple(self._overridden(function, kind))
-
-    def _overridden(self, method: Scope, kind: str) -> Iterator[Tracked]:
-        """Yield what a method would be in the classes that its own inherits from."""
-        if method.parent and method.parent.kind == "class":
-            name = method.qualname.rpartition(".")[2]
-            for one in self._resolver.lineage(method.parent):
-                if isinstance(one, Scope) and one is not method.parent:
-                    yield one.path, f"{one.qualname}.{name}", kind
-
-    # names that integrations are given
-
-    def _integration(self, call: ast.Call, dotted: str, scope: Scope) -> None:
-        """Check the names in a call of an integration, and keep what they are the names of."""
-        for parameter in PARAMETERS.get(dotted, ()):
-            name = argument(call, parameter.position, parameter.keyword)
-            names = self._checked(name, scope, but=(NoneType,) if parameter.optional else ()) if name else None
-            for named in names or ():
-                suffixes = (AGENT, LLM_CALL) if parameter.extended and not wrong_for_agent(named.name) else ()
-                if not suffixes:
-                    self.facts.asking.append(Asking(parameter.role, named, None))
-                used = [named.name] if not suffixes else [named.name.removesuffix(AGENT) + one for one in suffixes]
-                what = dotted.rpartition(".")[2]
-                thing = self._thing_at(call, scope, what, f"a call of {what}")
-                self._use((Named(one, named.place) for one in used), *thing)
-        if dotted in MAPPINGS:
-            self._mapping(call, MAPPINGS[dotted], scope)
-        if dotted == TRACK_HANDLERS:
-            self.facts.covered.append(Covered(TELEGRAM, self._text.shown))
-        if AIOGRAM in scope.roots:
-            self._flags(call, dotted, scope)
-
-    def _mapping(self, call: ast.Call, roles: tuple[Role, ...], scope: Scope) -> None:
-        """Check the names that a dictionary has for functions or jobs."""
-        given = argument(call, None, "names")
-        for key, value, around in self._values.pairs(given, scope) if given else ():
-            names = self._checked(value, around, place=value if around.path == self._text.path else given)
-            function, _ = self._target(key, around)
-            self.facts.given.extend(Given(function, named, roles) for named in names or ())
-            self._use(names or (), *self._thing_named(key, around))
-
-    def _flags(self, call: ast.Call, dotted: str, scope: Scope) -> None:
-        """Check the flag of a handler of aiogram that names its action."""
-        given = argument(call, None, "flags")
-        flags = list(self._values.pairs(given, scope)) if given else []
-        if dotted == f"aiogram.flags.{FLAG}" and call.args:
-            flags.append((ast.Constant(FLAG), call.args[0], scope))
-        for key, value, around in flags:
-            if isinstance(key, ast.Constant) and key.value == FLAG:
-                place = value if around.path == self._text.path else given
-                names = self._checked(value, around, place=place, but=(NoneType, bool)) or ()
-                self.facts.asking.extend(Asking(AIOGRAM_HANDLER, named, None) for named in names)
-                target = argument(call, 0, "callback")
-                if target is None or id(call) in self._decorated:
-                    self._use(names, *self._thing_at(call, scope, "handler", "a handler"))
-                else:
-                    self._use(names, *self._thing_named(target, scope))
-
-    def _thing_named(self, expression: ast.expr, scope: Scope) -> tuple[Tracked, str]:
-        """Return what is tracked where an integration is told of it by a function, or by a text."""
-        thing = self._resolver.find(expression, scope)
-        if isinstance(thing, Defined) and thing.kind is Kind.FUNCTION:
-            qualname = thing.scope.inner("function", thing.name).qualname
-            return (thing.scope.path, qualname, "function"), f"the function {qualname}"
-        text = ast.unparse(expression)
-        return ("", text, "job"), text
+        self._naming.of_call(call, scope)
 
     def _register(self, call: ast.Call, role: Role, target: ast.expr, scope: Scope) -> None:
         """Keep what a framework is given."""
-        function, tracking = self._target(target, scope)
+        function, tracking = self._naming.target(target, scope)
         if tracking is not None:
-            for named in self._names_of(tracking[0], tracking[1], target):
+            for named in self._naming.named_elsewhere(tracking[0], tracking[1], target):
                 self.facts.asking.append(Asking(role, named, None))
         elif function is not None or isinstance(target, ast.Lambda):
             self._registered(role, function, self._text.place(target), call, scope)
@@ -266,35 +123,6 @@ class Checker:
     def _registered(self, role: Role, key: Key | None, place: Place, by: ast.expr, scope: Scope) -> None:
         route = self._frameworks.route(by, scope) if role is AIOGRAM_HANDLER else ANYWHERE
         self.facts.registrations.append(Registration(role, key, place, route))
-
-    def _names_of(self, call: ast.Call, scope: Scope, target: ast.expr) -> list[Named]:
-        """Return the names in a call of ours that may stand in another file."""
-        if id(call) in self._names:
-            return self._names[id(call)]
-        name = self._argument(call)
-        try:
-            values = [] if name is None else self._values.literals(name, scope)
-        except NotLiteralError:
-            values = []  # reported where it stands
-        return [Named(value, self._text.place(target)) for value in values if isinstance(value, str)]
-
-    def _target(
-        self, target: ast.AST, scope: Scope, depth: int = 0
-    ) -> tuple[Key | None, tuple[ast.Call, Scope] | None]:
-        """Return the function that an expression means, or else the call of ours that tracks it there."""
-        if isinstance(target, ast.Call):
-            if isinstance(target.func, ast.Call) and self._resolver.ours(target.func.func, scope) == DECORATOR:
-                return None, (target.func, scope)
-            if target.args and self._resolver.dotted(target.func, scope) == "functools.partial":
-                return self._target(target.args[0], scope, depth + 1)
-        thing = self._resolver.find(target, scope)
-        if isinstance(thing, Defined):
-            last = thing.bindings[-1].value
-            if thing.kind is Kind.FUNCTION:
-                return (thing.scope.path, last), None
-            if thing.kind is Kind.VALUE and depth < DEPTH:
-                return self._target(last, thing.scope, depth + 1)
-        return None, None
 
     # blocks and statements
 
@@ -353,7 +181,7 @@ class Checker:
 
     def _names_in(self, block: Block) -> list[Named]:
         """Return the names that a block is tracked as."""
-        return [named for call in self._entering[id(block)] for named in self._names.get(id(call), [])]
+        return [named for call in self._entering[id(block)] for named in self._naming.names.get(id(call), [])]
 
     def _made_by_ours(self, name: ast.Name, scope: Scope) -> bool:
         thing = self._resolver.find(name, scope)
@@ -421,7 +249,7 @@ class Checker:
                 self._report(decorator, "LC308", message, f"move it below line {below}")
         for decorator, role in registering:
             self._registered(role, key, header, decorator, scope)
-        names = [named for decorator in ours for named in self._names.get(id(decorator), [])]
+        names = [named for decorator in ours for named in self._naming.names.get(id(decorator), [])]
         mine = self._mine.get(id(inner), [])
         whole = None if ours else whole_body(node.body, mine)
         if whole:
@@ -498,11 +326,6 @@ class Checker:
     def _report_never_entered(self, node: ast.AST) -> None:
         fix = "write 'with' before it, and put what it is for inside"
         self._report(node, "LC303", "this tracker is never entered, so nothing is counted", fix)
-
-
-def wrong_for_agent(name: str) -> bool:
-    """Return whether a name has another suffix than that of an agent, to which an integration would add its own."""
-    return has_suffix(name) and with_suffix(name, AGENT) != name
 
 
 def whole_body(body: list[ast.stmt], blocks: list[Block]) -> Block | None:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from llm_common.lint.checker import Text, check
+from llm_common.lint.checker import check
 from llm_common.lint.config import Config
 from llm_common.lint.facts import Facts
 from llm_common.lint.files import File
-from llm_common.lint.findings import Finding, Place, finding
+from llm_common.lint.findings import Finding, Place, Text, finding
 from llm_common.lint.resolve import Resolver
 from llm_common.lint.rules import RULES
 from llm_common.lint.source import Ignore, Misunderstood, ReadError, comments, parse, too_deep, widen
