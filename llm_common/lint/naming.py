@@ -92,7 +92,8 @@ class Naming:
                 suffixes = (AGENT, LLM_CALL) if parameter.extended and not wrong_for_agent(named.name) else ()
                 if not suffixes:
                     self._facts.asking.append(Asking(parameter.role, named, None))
-                used = [named.name] if not suffixes else [named.name.removesuffix(AGENT) + one for one in suffixes]
+                base = named.name.removesuffix(AGENT)
+                used = [with_suffix(base, one) for one in suffixes] or [named.name]
                 what = dotted.rpartition(".")[2]
                 thing = self._thing_at(call, scope, what, f"a call of {what}")
                 self._use((Named(one, named.place) for one in used), *thing)

@@ -13,7 +13,7 @@ from llm_common.lint.routing import Covered, Router, Routing
 SUFFIX_CODES = {HANDLER: "LC201", TASK: "LC202", LLM_CALL: "LC203", AGENT: "LC204"}
 UNTRACKED_CODES = {AIOGRAM: "LC401", TELEGRAM: "LC402"}
 ONE_LINE = {
-    AIOGRAM: "decorate it, or register ActionTrackingMiddleware once for all",
+    AIOGRAM: "decorate it, or call ActionTrackingMiddleware().setup(dispatcher) once for all",
     TELEGRAM: "decorate it, or call track_handlers(application) once for all",
 }
 
