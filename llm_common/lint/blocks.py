@@ -85,6 +85,8 @@ class Clauses:
         self._swallowed = swallowed
         self._trackers = trackers
         self._scope = scope
+        self._answering: dict[int, bool] = {}
+        """For statements by identity, whether anything in them answers."""
 
     def suppressing(self, items: Iterable[ast.withitem]) -> Iterator[ast.AST]:
         """Yield the ``suppress()`` calls to report."""
@@ -142,20 +144,28 @@ class Clauses:
     def _speaks(self, suite: list[ast.stmt], left: set[str], *, always: bool, told: bool) -> bool:
         """Return whether a suite answers, be it ``always`` or where it is ``told`` by one of the names ``left``."""
         for statement in suite:
-            conditions = [getattr(statement, name) for name in CONDITIONS if hasattr(statement, name)]
-            looked_at = {ast.unparse(one) for one in within(conditions) if isinstance(one, ast.Name | ast.Attribute)}
-            inner_told, inner_always = told or not left.isdisjoint(looked_at), always and not conditions
-            inner = suites_of(statement)
-            for number, one in enumerate(inner):
-                clause = isinstance(statement, TRIES) and 0 < number <= len(statement.handlers)
-                if self._speaks(one, left, always=inner_always and not clause, told=inner_told):
-                    return True
-            simple = not inner and (always or told)
-            if simple and self._swallowed.answers([statement], self._trackers, self._scope):
+            if self._may_answer(statement) and self._does_answer(statement, left, always=always, told=told):
                 return True
             if isinstance(statement, ast.Return):
                 break
         return False
+
+    def _may_answer(self, statement: ast.stmt) -> bool:
+        """Return whether anything in a statement answers; remembered, since it is asked for each clause before it."""
+        if id(statement) not in self._answering:
+            self._answering[id(statement)] = self._swallowed.answers([statement], self._trackers, self._scope)
+        return self._answering[id(statement)]
+
+    def _does_answer(self, statement: ast.stmt, left: set[str], *, always: bool, told: bool) -> bool:
+        conditions = [getattr(statement, name) for name in CONDITIONS if hasattr(statement, name)]
+        looked_at = {ast.unparse(one) for one in within(conditions) if isinstance(one, ast.Name | ast.Attribute)}
+        told = told or not left.isdisjoint(looked_at)
+        inner = suites_of(statement)
+        clauses = range(1, 1 + len(statement.handlers)) if isinstance(statement, TRIES) else ()
+        ways = [(one, always and not conditions and number not in clauses) for number, one in enumerate(inner)]
+        return any(self._speaks(one, left, always=certain, told=told) for one, certain in ways) or (
+            not inner and (always or told)
+        )
 
 
 def speaks(node: ast.AST) -> bool:

@@ -40,7 +40,8 @@ class Values:
                         items = self._items(binding.value, thing.scope, depth + 1)
                     except NotLiteralError:
                         return set()
-                    return set().union(*(self.classes_of(item, around, depth + 1) for item, around in items))
+                    steps = depth + len(items)  # so that there are never many ways to follow
+                    return set().union(*(self.classes_of(item, around, steps) for item, around in items))
         return set()
 
     def literals(self, expression: ast.AST, scope: Scope, depth: int = 0) -> list[Any]:
@@ -144,7 +145,8 @@ class Values:
         """Yield keys and values of a dictionary as far as they are written out, with the scope that they stand in."""
         if isinstance(expression, ast.Dict):
             for key, value in zip(expression.keys, expression.values, strict=True):
-                yield from self.pairs(value, scope, depth) if key is None else [(key, value, scope)]
+                steps = depth + expression.keys.count(None)
+                yield from self.pairs(value, scope, steps) if key is None else [(key, value, scope)]
         elif isinstance(expression, ast.DictComp):
             yield expression.key, expression.value, scope
         elif isinstance(expression, ast.Call) and self._resolver.dotted(expression.func, scope) == "builtins.dict":
