@@ -61,7 +61,7 @@ def build() -> "Application[Any, Any, Any, Any, Any, Any]":
     builder = ApplicationBuilder().token(os.environ["BOT_TOKEN"]).base_url(f"{api}/bot")
     builder.request(TrackedRequest()).get_updates_request(TrackedRequest(connection_pool_size=1))
     application = builder.build()
-    track_handlers(application, names={order: "place_order_handler"})
+    track_handlers(application, names={order: "serve_order_handler"})
     application.add_handler(CommandHandler(["start", "menu"], menu))
     application.add_handler(CallbackQueryHandler(order, pattern="^order:"))
     application.add_error_handler(sold_out)

@@ -114,8 +114,8 @@ def test_the_python_telegram_bot() -> None:
     scrape = parsed(text)
     assert actions(scrape) == {
         ("menu_handler", "ok"): 1,
-        ("place_order_handler", "ok"): 1,
-        ("place_order_handler", "error"): 1,
+        ("serve_order_handler", "ok"): 1,
+        ("serve_order_handler", "error"): 1,
         ("deliver_task", "ok"): 1,
     }
     assert requests(scrape, "answerCallbackQuery") == 2
