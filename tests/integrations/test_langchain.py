@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
 from typing import Annotated, Any, TypedDict
@@ -29,9 +29,10 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 from pydantic import SecretStr
 
+from comparing import Comparison
 from llm_common.integrations.langchain import RUNS, ActionTrackingCallback
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
 
@@ -46,17 +47,6 @@ def nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "false")
     yield
     assert RUNS.under_way == 0
-
-
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
 
 
 class State(TypedDict):
@@ -122,59 +112,22 @@ def agent_of(chat: Any, name: str = "Support", tools: Any = (status, broken)) ->
     return graph.compile(name=name)
 
 
-def outcome_of(scenario: Callable[[], Any]) -> Any:
-    try:
-        return scenario()
-    except Exception as exception:
-        return type(exception), str(exception)
-
-
-class Compared:
-    """Runs a scenario without a callback and with one, and demands the same outcome and the same requests."""
-
-    def __init__(self, server: Server, model: ModelServer) -> None:
-        self.server = server
-        self.model = model
-        self.recorded: RecordedMetrics
+class Compared(Comparison):
+    """A scenario that is given callbacks or none."""
 
     def __call__(self, *turns: Turn, scenario: Any, **options: Any) -> Any:
-        self.server.requests.clear()
-        plain, _ = self.run(turns, scenario, [], options)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        tracked, self.recorded = self.run(turns, scenario, [ActionTrackingCallback()], options)
-        assert tracked == plain
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
-
-    def run(self, turns: Any, scenario: Any, callbacks: Any, options: Any) -> tuple[Any, RecordedMetrics]:
-        self.model.script(*turns)
-        with record_metrics() as recorded:
+        def play(tracked: bool) -> Any:
+            callbacks = [ActionTrackingCallback()] if tracked else []
             if inspect.iscoroutinefunction(scenario):
-                outcome = outcome_of(lambda: asyncio.run(self.asynchronous(scenario, callbacks, options)))
-            else:
-                with chatting(self.server, **options) as chat:
-                    outcome = outcome_of(lambda: scenario(chat, callbacks))
-        return outcome, recorded
+                return asyncio.run(aplay(callbacks))
+            with chatting(self.server, **options) as chat:
+                return scenario(chat, callbacks)
 
-    async def asynchronous(self, scenario: Any, callbacks: Any, options: Any) -> Any:
-        async with achatting(self.server, **options) as chat:
-            return await scenario(chat, callbacks)
+        async def aplay(callbacks: Any) -> Any:
+            async with achatting(self.server, **options) as chat:
+                return await scenario(chat, callbacks)
 
-    def expect(self, *events: tuple[str, str]) -> None:
-        assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
-        for name, _ in events:
-            assert self.recorded.metric_value("genapp_action_in_progress", name=name) == 0
-
-    def tokens(self) -> tuple[float, float]:
-        value = self.recorded.metric_value
-        return (
-            value("genapp_llm_tokens_total", model="small", token_type="input"),
-            value("genapp_llm_tokens_total", model="small", token_type="output"),
-        )
-
-    def first_items(self, name: str) -> float:
-        return self.recorded.metric_value("genapp_action_first_item_sec_count", name=name)
+        return self.compare(turns, play)
 
 
 @pytest.fixture
@@ -393,7 +346,6 @@ def test_an_agent_that_never_comes_to_an_end_is_an_error(compared: Compared) -> 
         return agent_of(chat).invoke(ASK, {"callbacks": callbacks, "recursion_limit": 3})
 
     assert compared(*ROUND_TRIP * 5, scenario=endless)[0] is GraphRecursionError
-    compared.model.turns.clear()
     compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "error"))
 
 
@@ -412,7 +364,6 @@ def test_a_stream_of_an_agent_that_is_left_is_cancelled(compared: Compared) -> N
 
     for scenario in (leave, aleave):
         compared(*ROUND_TRIP, scenario=scenario)
-        compared.model.turns.clear()
         compared.expect((LLM, "ok"), (AGENT, "cancelled"))
 
 

@@ -13,9 +13,10 @@ from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
 from agents.tracing import get_trace_provider, set_tracing_disabled
 
+from comparing import Comparison
 from llm_common.integrations.openai_agents import ActionTrackingProcessor
-from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing import ActionEvent, RecordedMetrics
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
 
@@ -30,17 +31,6 @@ def nothing_leaves_this_machine() -> Iterator[None]:
     set_trace_processors([])
     yield
     set_trace_processors([])
-
-
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
 
 
 @function_tool
@@ -82,51 +72,24 @@ async def run_streamed(agent: Any, **options: Any) -> Any:
 WAYS = pytest.mark.parametrize("way", [run, run_streamed])
 
 
-class Compared:
-    """Runs a scenario without the processor and with it, and demands the same outcome and the same requests."""
+class Compared(Comparison):
+    """A scenario of an agent, while a processor is told or none."""
 
     def __init__(self, server: Server, model: ModelServer, kind: str) -> None:
-        self.server = server
-        self.model = model
+        super().__init__(server, model)
         self.kind = kind
-        self.recorded: RecordedMetrics
 
     def __call__(self, *turns: Turn, way: Any, agent: Any = None, **options: Any) -> Any:
-        set_trace_processors([])
-        plain = self.run(turns, way, agent, options)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        set_trace_processors([ActionTrackingProcessor()])
-        with record_metrics() as self.recorded:
-            tracked = self.run(turns, way, agent, options)
-        assert tracked == plain
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
+        def play(tracked: bool) -> Any:
+            set_trace_processors([ActionTrackingProcessor()] if tracked else [])
+            return asyncio.run(scenario())
 
-    def run(self, turns: Any, way: Any, agent: Any, options: Any) -> Any:
         async def scenario() -> Any:
             async with openai.AsyncOpenAI(api_key="hidden", base_url=self.server.url("/v1"), max_retries=0) as client:
                 chat = MODELS[self.kind](model="small", openai_client=client)
                 return await way((agent or support)(chat), **options)
 
-        self.model.turns.clear()
-        self.model.script(*turns)
-        try:
-            return asyncio.run(scenario())
-        except Exception as exception:
-            return type(exception), str(exception)
-
-    def expect(self, *events: tuple[str, str]) -> None:
-        assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
-        for name, _ in events:
-            assert self.recorded.metric_value("genapp_action_in_progress", name=name) == 0
-
-    def tokens(self) -> tuple[float, float]:
-        value = self.recorded.metric_value
-        return (
-            value("genapp_llm_tokens_total", model="small", token_type="input"),
-            value("genapp_llm_tokens_total", model="small", token_type="output"),
-        )
+        return self.compare(turns, play)
 
 
 def support(chat: Any, **options: Any) -> Any:
@@ -227,7 +190,6 @@ def test_a_run_without_async_code(server: Server, recorded_metrics: RecordedMetr
 
 def test_an_agent_whose_task_is_cancelled_is_cancelled(compared: Compared) -> None:
     async def cancel(agent: Any) -> Any:
-        compared.model.hanging.clear()
         task = asyncio.create_task(run(agent))
         assert await asyncio.to_thread(compared.model.hanging.wait, PATIENCE)
         task.cancel()
@@ -240,7 +202,6 @@ def test_an_agent_whose_task_is_cancelled_is_cancelled(compared: Compared) -> No
 
 def test_a_stream_that_is_cancelled_is_cancelled(compared: Compared) -> None:
     async def cancel(agent: Any) -> Any:
-        compared.model.hanging.clear()
         result = Runner.run_streamed(agent, ASK)
         async for _ in result.stream_events():
             assert await asyncio.to_thread(compared.model.hanging.wait, PATIENCE)
