@@ -13,9 +13,9 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.run import AgentRunResult
 
-from llm_common.action_names import AGENT, LLM_CALL, snake_case, with_suffix
+from llm_common.action_names import AGENT, LLM_CALL
 from llm_common.dispatch import check_name
-from llm_common.integrations.open_action import OpenAction
+from llm_common.integrations.open_action import OpenAction, named
 from llm_common.tracker import ActionTracker
 from llm_common.tracking import action_tracking
 
@@ -89,7 +89,7 @@ class ActionTracking(AbstractCapability[Any]):
 
     def named(self, suffix: str) -> str:
         """Return the name of an action of the agent."""
-        return with_suffix(snake_case(self.name or "unnamed").removesuffix(AGENT), suffix)
+        return named(self.name or "unnamed", suffix, "track_agent(agent, name) or ActionTracking(name)")
 
     async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
         """Track a run."""
@@ -120,6 +120,7 @@ class ActionTrackingModel(WrapperModel):
     ) -> ModelResponse:
         """Send a request, which ends with its response."""
         action = OpenAction(self._tracking.named(LLM_CALL))
+        action.cover()
         try:
             response = await super().request(messages, model_settings, model_request_parameters)
         except BaseException as exception:
@@ -139,10 +140,12 @@ class ActionTrackingModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """Send a request, which ends with the stream of its response."""
         action = OpenAction(self._tracking.named(LLM_CALL))
+        action.cover()
         try:
             async with super().request_stream(
                 messages, model_settings, model_request_parameters, run_context
             ) as response:
+                action.uncover()  # the request is made, and who reads the answer may make others
                 self._watch(response, action)
                 yield response
         except BaseException as exception:

@@ -31,6 +31,7 @@ from pydantic import SecretStr
 
 from comparing import Comparison
 from llm_common.integrations.langchain import RUNS, ActionTrackingCallback
+from llm_common.integrations.openai import track_client
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
@@ -401,6 +402,24 @@ def test_the_names_of_an_agent(recorded_metrics: RecordedMetrics) -> None:
     assert names == ["lang_graph_agent", "support_agent", "night_shift_agent", "first_agent"]
 
 
+@pytest.mark.parametrize(
+    ("marks", "names"),
+    [
+        ({"ls_integration": "langgraph"}, ["chain_agent"]),
+        ({"ls_integration": "deepagents"}, ["chain_agent"]),
+        ({"ls_integration": "shop", "lc_agent_name": "Support"}, ["chain_agent"]),
+        ({"ls_integration": "shop"}, []),
+        ({"ls_integration": "langchain_chat_model"}, []),
+    ],
+)
+def test_what_carries_the_mark_of_a_graph_is_an_agent(
+    recorded_metrics: RecordedMetrics, marks: Any, names: list[str]
+) -> None:
+    chain: Any = RunnableLambda(str)
+    chain.invoke("a", {"callbacks": [ActionTrackingCallback()], "metadata": marks, "run_name": "Chain"})
+    assert [event.name for event in recorded_metrics.events] == names
+
+
 def test_a_graph_in_a_chain_is_an_agent_and_a_graph_in_a_graph_is_not(server: Server, model: ModelServer) -> None:
     model.script(*ROUND_TRIP)
     with record_metrics() as recorded, chatting(server) as chat:
@@ -449,6 +468,93 @@ def test_runs_at_once_are_counted_apart(server: Server, recorded_metrics: Record
     recorded_metrics.assert_action(AGENT, status="ok", times=10)
 
 
+# Clients that are tracked themselves
+
+
+SUMMARIZE: Any = {"model": "small", "messages": [{"role": "user", "content": "Summarize."}]}
+
+
+@API
+@pytest.mark.parametrize("scenario", [invoked, ainvoked, streamed, astreamed, run, arun, stream, astream])
+def test_a_call_of_a_model_whose_client_is_tracked_is_counted_once(
+    compared: Compared, scenario: Any, options: Any
+) -> None:
+    def tracked(chat: Any, callbacks: Any) -> Any:
+        if callbacks:
+            track_client(chat.root_client)
+        return scenario(chat, callbacks)
+
+    async def atracked(chat: Any, callbacks: Any) -> Any:
+        if callbacks:
+            track_client(chat.root_async_client)
+        return await scenario(chat, callbacks)
+
+    compared(scenario=atracked if inspect.iscoroutinefunction(scenario) else tracked, **options)
+    compared.expect((LLM, "ok"), *([(AGENT, "ok")] if scenario in (run, arun, stream, astream) else []))
+    assert compared.tokens() == (GIVEN, SAID)
+
+
+@AGENTS
+def test_a_tool_that_calls_a_tracked_client_is_counted(compared: Compared, scenario: Any) -> None:
+    def agent(chat: Any, callbacks: Any) -> Any:
+        @tool
+        def summary() -> str:
+            """Summarize."""
+            with openai.OpenAI(api_key="hidden", base_url=compared.server.url("/v1")) as client:
+                summarizing = track_client(client) if callbacks else client
+                return str(summarizing.chat.completions.create(**SUMMARIZE).choices[0].message.content)
+
+        return agent_of(chat, tools=[summary])
+
+    def ask(chat: Any, callbacks: Any) -> Any:
+        return agent(chat, callbacks).invoke(ASK, {"callbacks": callbacks})["messages"][-2].content
+
+    async def aask(chat: Any, callbacks: Any) -> Any:
+        return (await agent(chat, callbacks).ainvoke(ASK, {"callbacks": callbacks}))["messages"][-2].content
+
+    assert compared(Use("summary", {}), scenario=aask if scenario is arun else ask) == TEXT
+    compared.expect((LLM, "ok"), ("answer_llm_call", "ok"), (LLM, "ok"), (AGENT, "ok"))
+
+
+def test_who_reads_a_stream_may_call_a_tracked_client_meanwhile(
+    server: Server, recorded_metrics: RecordedMetrics
+) -> None:
+    client = track_client(openai.OpenAI(api_key="hidden", base_url=server.url("/v1")))
+    with client, chatting(server) as chat:
+        for number, _ in enumerate(chat.stream("Where?", {"callbacks": [ActionTrackingCallback()]})):
+            if number == 0:
+                client.chat.completions.create(**SUMMARIZE)
+    assert [event.name for event in recorded_metrics.events] == ["answer_llm_call", LLM]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["another client", "the client of the model"])
+def test_a_tracked_client_that_is_called_after_a_timeout_is_counted(
+    server: Server, model: ModelServer, same: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def main() -> None:
+        async with achatting(server) as chat, openai.AsyncOpenAI(api_key="hidden", base_url=server.url("/v1")) as other:
+            client = track_client(chat.root_async_client if same else other)
+            try:
+                async with asyncio.timeout(None) as timeout:
+                    expiring = asyncio.create_task(expire(timeout, model))
+                    await ainvoked(chat, [ActionTrackingCallback()])
+            except TimeoutError:
+                await client.chat.completions.create(**SUMMARIZE)
+            await expiring
+            await client.chat.completions.create(**SUMMARIZE)
+
+    model.script(Hang())
+    asyncio.run(main())
+    gc.collect()
+    recorded_metrics.assert_action("answer_llm_call", status="ok", times=2)
+    recorded_metrics.assert_action(LLM, status="cancelled", times=1)
+
+
+async def expire(block: asyncio.Timeout, model: ModelServer) -> None:
+    assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
+    block.reschedule(asyncio.get_running_loop().time())
+
+
 # Cancellations
 
 
@@ -494,17 +600,13 @@ def test_a_call_that_a_timeout_cancels_is_recorded_while_its_task_goes_on(server
         async with achatting(server) as chat:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(None) as timeout:
-                    expiring = asyncio.create_task(expire(timeout))
+                    expiring = asyncio.create_task(expire(timeout, model))
                     await ainvoked(chat, [ActionTrackingCallback()])
             await expiring
             for _ in range(2):  # the turns in which the event loop lets go of what was cancelled
                 await asyncio.sleep(0)
         gc.collect()
         assert recorded.events == [ActionEvent(LLM, status="cancelled")]
-
-    async def expire(block: asyncio.Timeout) -> None:
-        assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
-        block.reschedule(asyncio.get_running_loop().time())
 
     model.script(Hang())
     with record_metrics() as recorded:
@@ -541,7 +643,7 @@ def test_a_task_that_makes_many_calls_keeps_none_of_them(
     recorded_metrics.assert_action("fake_list_chat_model_llm_call", status="ok", times=3)
 
 
-def test_what_a_graph_leaves_open_when_it_ends_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
+def test_what_a_graph_leaves_open_when_it_fails_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
     callback, (graph, node, helper, call) = ActionTrackingCallback(), (uuid4(), uuid4(), uuid4(), uuid4())
     callback.on_chain_start({}, {}, run_id=graph, metadata={"ls_integration": "langgraph"}, name="Support")
     inside = {"ls_integration": "langgraph", "langgraph_node": "model"}
@@ -554,6 +656,20 @@ def test_what_a_graph_leaves_open_when_it_ends_is_cancelled(recorded_metrics: Re
         ActionEvent("open_ai_llm_call", status="cancelled"),
         ActionEvent(AGENT, status="cancelled"),
     ]
+
+
+def test_a_call_that_outlives_its_graph_ends_by_itself(recorded_metrics: RecordedMetrics) -> None:
+    callback, (graph, node, call) = ActionTrackingCallback(), (uuid4(), uuid4(), uuid4())
+    callback.on_chain_start({}, {}, run_id=graph, metadata={"ls_integration": "langgraph"}, name="Support")
+    inside = {"ls_integration": "langgraph", "langgraph_node": "model"}
+    callback.on_chain_start({}, {}, run_id=node, parent_run_id=graph, metadata=inside)
+    callback.on_llm_start({"id": ["OpenAI"]}, ["a"], run_id=call, parent_run_id=node, metadata=inside)
+    callback.on_chain_end({}, run_id=graph)
+    assert RUNS.under_way == 1
+    callback.on_llm_new_token("a", run_id=call)
+    callback.on_llm_end(LLMResult(generations=[]), run_id=call)
+    assert recorded_metrics.events == [ActionEvent(AGENT, status="ok"), ActionEvent("open_ai_llm_call", status="ok")]
+    assert recorded_metrics.metric_value("genapp_action_first_item_sec_count", name=AGENT) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"llm_call": ""}, {"agent": ""}])

@@ -13,9 +13,11 @@ from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
 from agents.tracing import get_trace_provider, set_tracing_disabled
 
-from comparing import Comparison
+from comparing import Comparison, outcome_of
+from llm_common import action_tracking
+from llm_common.integrations.openai import track_client
 from llm_common.integrations.openai_agents import ActionTrackingProcessor
-from llm_common.testing import ActionEvent, RecordedMetrics
+from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
@@ -79,17 +81,25 @@ class Compared(Comparison):
         super().__init__(server, model)
         self.kind = kind
 
-    def __call__(self, *turns: Turn, way: Any, agent: Any = None, **options: Any) -> Any:
-        def play(tracked: bool) -> Any:
-            set_trace_processors([ActionTrackingProcessor()] if tracked else [])
-            return asyncio.run(scenario())
+    def __call__(self, *turns: Turn, **scenario: Any) -> Any:
+        return self.compare(turns, lambda tracked: self.play(tracked, **scenario))
 
+    def with_client(self, name: str, *turns: Turn, **scenario: Any) -> Any:
+        """Run a scenario with a client that is tracked too."""
+        self.model.script(*turns)
+        with record_metrics() as self.recorded:
+            return outcome_of(lambda: self.play(True, client_name=name, **scenario))
+
+    def play(self, tracked: bool, way: Any, agent: Any = None, client_name: str = "", **options: Any) -> Any:
         async def scenario() -> Any:
             async with openai.AsyncOpenAI(api_key="hidden", base_url=self.server.url("/v1"), max_retries=0) as client:
+                if client_name:
+                    track_client(client, client_name)
                 chat = MODELS[self.kind](model="small", openai_client=client)
                 return await way((agent or support)(chat), **options)
 
-        return self.compare(turns, play)
+        set_trace_processors([ActionTrackingProcessor()] if tracked else [])
+        return asyncio.run(scenario())
 
 
 def support(chat: Any, **options: Any) -> Any:
@@ -183,6 +193,54 @@ def test_a_run_without_async_code(server: Server, recorded_metrics: RecordedMetr
     asyncio.set_event_loop(None)
     assert result.final_output == TEXT
     assert recorded_metrics.events == [ActionEvent(LLM, status="ok"), ActionEvent(AGENT, status="ok")]
+
+
+def test_two_processors_count_once(compared: Compared) -> None:
+    async def two(agent: Any) -> Any:
+        agents.add_trace_processor(ActionTrackingProcessor(agent="second_agent"))
+        return await run(agent)
+
+    compared.with_client("", way=two)
+    compared.expect((LLM, "ok"), (AGENT, "ok"))
+
+
+# Clients that are tracked themselves
+
+
+@WAYS
+def test_a_call_of_a_model_whose_client_is_tracked_is_counted_once(compared: Compared, way: Any) -> None:
+    compared.with_client("answer_llm_call", Use("status", {"order": 7}), way=way)
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    assert compared.first_items(LLM) == (2 if way is run_streamed else 0)
+
+
+@WAYS
+def test_a_tool_that_calls_a_tracked_client_is_counted(compared: Compared, way: Any) -> None:
+    @function_tool
+    async def summary() -> str:
+        """Summarize."""
+        async with track_client(openai.AsyncOpenAI(api_key="hidden", base_url=compared.server.url("/v1"))) as client:
+            return (await client.responses.create(model="small", input="Summarize.")).output_text
+
+    def summarizing(chat: Any) -> Any:
+        return Agent(name="Support", model=chat, tools=[summary])
+
+    for name in ("model_llm_call", ""):
+        compared.with_client(name, Use("summary", {}), way=way, agent=summarizing)
+        compared.expect((LLM, "ok"), ("answer_llm_call", "ok"), (LLM, "ok"), (AGENT, "ok"))
+
+
+@WAYS
+def test_without_tracing_a_tracked_client_and_a_block_count_the_same(compared: Compared, way: Any) -> None:
+    async def by_hand(agent: Any) -> Any:
+        with action_tracking(AGENT):
+            return await way(agent, run_config=agents.RunConfig(tracing_disabled=True))
+
+    assert TEXT in str(compared.with_client(LLM, Use("status", {"order": 7}), way=by_hand))
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    assert compared.first_items(LLM) == (2 if way is run_streamed else 0)
+    assert compared.with_client(LLM, Fail(), way=by_hand)[0] is openai.InternalServerError
+    compared.expect((LLM, "error"), (AGENT, "error"))
 
 
 # Cancellations

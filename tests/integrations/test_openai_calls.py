@@ -16,6 +16,7 @@ from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from pydantic import BaseModel
 
 from comparing import Comparison, outcome_of
+from llm_common.integrations.open_action import OpenAction
 from llm_common.integrations.openai import Call, track_client
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from llm_common.testing.conformance.http_client import Server
@@ -538,16 +539,96 @@ def test_tracking_a_client_again_changes_nothing(server: Server) -> None:
     assert recorded.events == [ActionEvent(NAME, status="ok")] * 2
 
 
+def test_views_that_the_client_made_before_are_tracked_too(server: Server) -> None:
+    with record_metrics() as recorded, client_of(server) as client:
+        client.with_raw_response.chat.completions.create(**CHAT)
+        client.chat.with_raw_response.completions.create(**CHAT)
+        assert recorded.events == []
+        track_client(client)
+        client.with_raw_response.chat.completions.create(**CHAT)
+        client.chat.with_raw_response.completions.create(**CHAT)
+    assert recorded.events == [ActionEvent(NAME, status="ok")] * 2
+
+
+# Frameworks that count the same call
+
+
+@BOTH
+@pytest.mark.parametrize("way", WHOLE)
+def test_a_call_that_a_framework_counts_is_no_action_of_its_own(
+    compared: Compared, way: str, asynchronous: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    above = OpenAction("support_llm_call")
+    above.cover()
+    compared(**kind(WHOLE[way], asynchronous))
+    compared.expect()
+    above.end()
+    recorded_metrics.assert_action("support_llm_call", status="ok", times=1)
+
+
+@BOTH
+@pytest.mark.parametrize("way", STREAMS)
+def test_the_first_item_of_a_stream_that_a_framework_counts_is_the_frameworks(
+    server: Server, way: str, asynchronous: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def ascenario() -> None:
+        async with async_client_of(server) as client:
+            await STREAMS[way][1](track_client(client))
+
+    above = OpenAction("support_llm_call")
+    above.cover()
+    if asynchronous:
+        asyncio.run(ascenario())
+    else:
+        with client_of(server) as client:
+            STREAMS[way][0](track_client(client))
+    above.end()
+    assert recorded_metrics.events == [ActionEvent("support_llm_call", status="ok")]
+    assert recorded_metrics.metric_value("genapp_action_first_item_sec_count", name="support_llm_call") == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_cancelled_ends_what_a_framework_covers(
+    model: ModelServer, server: Server, stream: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def call(client: AsyncOpenAI) -> None:
+        answer: Any = await client.chat.completions.create(**CHAT, stream=stream)
+        async for _ in answer:
+            pass
+
+    async def scenario() -> None:
+        async with async_client_of(server) as client:
+            above = OpenAction("support_llm_call")
+            above.cover()
+            task = asyncio.create_task(call(track_client(client)))
+            assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await achat_create(client)
+            above.end()
+
+    model.script(Hang(2))
+    asyncio.run(scenario())
+    assert recorded_metrics.events == [ActionEvent(NAME, status="ok"), ActionEvent("support_llm_call", status="ok")]
+
+
 def test_signatures_stay(server: Server) -> None:
     with client_of(server) as client:
         before = inspect.signature(client.chat.completions.create)
         assert inspect.signature(track_client(client).chat.completions.create) == before
 
 
-def test_wrong_arguments_raise_what_the_sdk_raises(compared: Compared) -> None:
-    wrong: Any = {"model": "small"}
-    outcome = compared(sync=lambda client: client.chat.completions.create(**wrong))
-    assert outcome[0] is TypeError
+@BOTH
+def test_wrong_arguments_raise_what_the_sdk_raises_and_are_an_error(compared: Compared, asynchronous: bool) -> None:
+    def wrong(client: Any) -> Any:
+        return client.chat.completions.create(model="small")
+
+    async def awrong(client: Any) -> Any:
+        return wrong(client)  # without awaiting it: the SDK raises at once
+
+    assert compared(**kind((wrong, awrong), asynchronous))[0] is TypeError
+    compared.ended("error")
 
 
 @pytest.mark.parametrize("wrong", ["client", OpenAI, None])

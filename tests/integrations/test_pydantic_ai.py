@@ -16,8 +16,9 @@ from pydantic_ai.providers.openai import OpenAIProvider
 
 from comparing import Comparison
 from llm_common import current_action
+from llm_common.integrations.openai import track_client
 from llm_common.integrations.pydantic_ai import ActionTracking, track_agent
-from llm_common.testing import ActionEvent, RecordedMetrics
+from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
@@ -91,6 +92,10 @@ STREAMS = (run_stream, run_events, iterate_streams, handle_events)
 WAYS = pytest.mark.parametrize("way", WHOLE + STREAMS)
 
 
+def client_of(server: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key="hidden", base_url=server.url("/v1"), max_retries=0)
+
+
 class Compared(Comparison):
     """A scenario of an agent that is tracked or isn't."""
 
@@ -98,13 +103,18 @@ class Compared(Comparison):
         super().__init__(server, model)
         self.kind = kind
 
-    def __call__(self, *turns: Turn, way: Any, agent: Any = support, **options: Any) -> Any:
-        async def scenario(tracked: bool) -> Any:
-            async with openai.AsyncOpenAI(api_key="hidden", base_url=self.server.url("/v1"), max_retries=0) as client:
+    def __call__(self, *turns: Turn, **scenario: Any) -> Any:
+        return self.compare(turns, lambda tracked: self.play(tracked, **scenario))
+
+    def play(self, tracked: bool, way: Any, agent: Any = support, client_name: str = "", **options: Any) -> Any:
+        async def scenario() -> Any:
+            async with client_of(self.server) as client:
+                if tracked and client_name:
+                    track_client(client, client_name)
                 one = agent(MODELS[self.kind]("small", provider=OpenAIProvider(openai_client=client)))
                 return await way(track_agent(one) if tracked else one, **options)
 
-        return self.compare(turns, lambda tracked: asyncio.run(scenario(tracked)))
+        return asyncio.run(scenario())
 
 
 @pytest.fixture(params=MODELS)
@@ -145,6 +155,39 @@ def test_a_run_that_uses_up_its_limit_is_an_error(compared: Compared, way: Any) 
 def test_a_model_that_calls_what_is_no_tool_is_an_error(compared: Compared) -> None:
     assert compared(*[Use("nothing", {})] * 2, way=run)[0] is UnexpectedModelBehavior
     compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "error"))
+
+
+# Clients that are tracked themselves
+
+
+@WAYS
+def test_a_request_of_a_model_whose_client_is_tracked_is_counted_once(compared: Compared, way: Any) -> None:
+    compared(Use("status", {"order": 7}), way=way, client_name="answer_llm_call")
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    compared(Fail(), way=way, client_name="answer_llm_call")
+    compared.expect((LLM, "error"), (AGENT, "error"))
+
+
+def test_tools_and_readers_of_a_stream_may_call_a_tracked_client(compared: Compared) -> None:
+    async def summarize() -> str:
+        async with client_of(compared.server) as client:
+            answer = await track_client(client).responses.create(model="small", input="Summarize.")
+            return answer.output_text
+
+    async def read(agent: Any) -> None:
+        async with agent.run_stream(ASK) as result:
+            await summarize()
+            async for _ in result.stream_text(debounce_by=None):
+                pass
+
+    def summarizing(chat: Any) -> Any:
+        return Agent(chat, name="Support", tools=[summarize])
+
+    with record_metrics() as recorded:
+        compared.model.script(Use("summarize", {}))
+        compared.play(True, way=read, agent=summarizing)
+    own = "answer_llm_call"
+    assert [event.name for event in recorded.events] == [LLM, own, own, LLM, AGENT]
 
 
 # Callers who leave
