@@ -30,8 +30,9 @@ def track_agent(agent: AbstractAgent[Deps, Output], name: str | None = None) -> 
     started and its result taken, it is an action until it ends; one that is left before its end is ``cancelled``. A
     request is an action of its own with each attempt, streamed or not.
 
-    An agent for durable execution takes no capabilities for a single run, which is what this gives it: make such an
-    agent with ``capabilities=[ActionTracking()]`` instead. Raises :class:`TypeError` for what is no agent or where
+    What is returned is for running: it has no ``tool`` and its like, which belong to the agent. An agent for durable
+    execution takes no capabilities for a single run, which is what this gives it: make such an agent with
+    ``capabilities=[ActionTracking()]`` instead. Raises :class:`TypeError` for what is no agent or where
     ``name`` isn't a string, and :class:`ValueError` where the name is empty.
     """
     if not isinstance(agent, AbstractAgent):
