@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import inspect
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
@@ -30,6 +31,7 @@ from langgraph.types import interrupt
 from pydantic import SecretStr
 
 from comparing import Comparison
+from llm_common.integrations import open_action
 from llm_common.integrations.langchain import RUNS, ActionTrackingCallback
 from llm_common.integrations.openai import track_client
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
@@ -418,6 +420,25 @@ def test_what_carries_the_mark_of_a_graph_is_an_agent(
     chain: Any = RunnableLambda(str)
     chain.invoke("a", {"callbacks": [ActionTrackingCallback()], "metadata": marks, "run_name": "Chain"})
     assert [event.name for event in recorded_metrics.events] == names
+
+
+def test_a_graph_whose_name_has_no_letter_of_ascii_is_unnamed_with_a_hint(
+    recorded_metrics: RecordedMetrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_action, "HINTED", set())
+    chat: Any = FakeListChatModel(responses=["yes"])
+    graph = StateGraph(State)
+    graph.add_node("say", lambda state: {"messages": [chat.invoke(state["messages"], {"run_name": "Ответ"})]})
+    graph.add_edge(START, "say")
+    support: Any = graph.compile(name="Поддержка")
+    with caplog.at_level(logging.WARNING, "llm_common"):
+        for _ in range(2):
+            support.invoke(ASK, {"callbacks": [ActionTrackingCallback()]})
+    assert [event.name for event in recorded_metrics.events] == ["unnamed_llm_call", "unnamed_agent"] * 2
+    assert [record.getMessage().rpartition(" name it with ")[2] for record in caplog.records] == [
+        "ActionTrackingCallback(agent=…)",
+        "ActionTrackingCallback(llm_call=…)",
+    ]
 
 
 def test_a_graph_in_a_chain_is_an_agent_and_a_graph_in_a_graph_is_not(server: Server, model: ModelServer) -> None:
