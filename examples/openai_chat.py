@@ -20,7 +20,7 @@ MODEL = os.environ.get("MODEL", "gpt-4.1-mini")
 
 
 def answer(client: OpenAI, question: str) -> None:
-    """Print an answer, word by word: one ``answer_llm_call``, from the request to the last chunk."""
+    """Print an answer, word by word: one ``chat_llm_call``, from the request to the last chunk."""
     stream = client.chat.completions.create(
         model=MODEL,
         messages=[{"role": "user", "content": question}],
@@ -37,7 +37,7 @@ def answer(client: OpenAI, question: str) -> None:
 def main(questions: list[str]) -> None:
     """Answer every question, and print what it took."""
     configure(app="openai_chat", extra_metrics="all")
-    with track_client(OpenAI(), "answer_llm_call") as client:  # the key is read by the client itself
+    with track_client(OpenAI(), "chat_llm_call") as client:  # the key is read by the client itself
         for question in questions:
             try:
                 answer(client, question)

@@ -60,7 +60,7 @@ def test_a_chat_with_the_openai_sdk(server: Server, model: ModelServer) -> None:
     model.script(Say(), Fail("400 Bad Request"))
     answers, metrics = asked("openai_chat.py", server)
     assert answers == ["".join(WORDS), "no answer: the model failed"]
-    expect(metrics, "openai_chat", "answer_llm_call", 1, first_items=1)
+    expect(metrics, "openai_chat", "chat_llm_call", 1, first_items=1)
 
 
 @pytest.mark.parametrize(("app", "first_items"), [("langgraph_agent", 0), ("openai_agent", 2)])
