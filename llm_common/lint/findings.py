@@ -1,5 +1,6 @@
 """What the linter says, and where."""
 
+import ast
 from dataclasses import dataclass, field
 
 
@@ -13,8 +14,33 @@ class Place:
     column: int = 1
     end_line: int = 1
     end_column: int = 1
-    first_line: int = 0
-    """Where the statement around it begins: a comment there silences it too. ``0`` where it is the same line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A file's text, with what is needed to tell places in it."""
+
+    path: str
+    """Absolute."""
+    shown: str
+    """As reports have it."""
+    lines: list[str]
+
+    def place(self, node: ast.AST) -> Place:
+        """Return where a node stands."""
+        line, end = getattr(node, "lineno", 1), getattr(node, "end_lineno", 1)
+        return Place(
+            self.shown,
+            line,
+            self._column(line, getattr(node, "col_offset", 0)),
+            end,
+            self._column(end, getattr(node, "end_col_offset", 0)),
+        )
+
+    def _column(self, line: int, offset: int) -> int:
+        """Return a column in characters for one in bytes of UTF-8."""
+        text = self.lines[line - 1]
+        return (offset if text.isascii() else len(text.encode()[:offset].decode(errors="replace"))) + 1
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -31,7 +57,6 @@ class Finding:
     """What to do about it, as an order."""
     end_line: int = field(compare=False)
     end_column: int = field(compare=False)
-    first_line: int = field(compare=False)
 
     @property
     def text(self) -> str:
@@ -41,5 +66,4 @@ class Finding:
 
 def finding(place: Place, code: str, message: str, fix: str) -> Finding:
     """Return a finding at ``place``."""
-    first = place.first_line or place.line
-    return Finding(place.path, place.line, place.column, code, message, fix, place.end_line, place.end_column, first)
+    return Finding(place.path, place.line, place.column, code, message, fix, place.end_line, place.end_column)
