@@ -29,8 +29,9 @@ FLOORS = [
     ["prometheus"],
     ["testing"],
     ["demo"],
-    ["monitoring"],
+    ["reporting"],
     ["lint"],
+    ["monitoring"],
     ["cli"],
     ["__main__"],
 ]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from llm_common.cli.check import check
 from llm_common.cli.demo import demo
 from llm_common.cli.lint import lint
 
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(lint)
+app.command()(check)
 
 
 def print_version(wanted: bool) -> None:

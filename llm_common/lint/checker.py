@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from llm_common.lint.blocks import Afterwards, Swallowed, tracker_names
 from llm_common.lint.facts import Asking, Facts, FunctionFacts, Key, Named, Registration, Use
-from llm_common.lint.findings import Place, finding
 from llm_common.lint.frameworks import Frameworks, Role, argument, tracked_everywhere
 from llm_common.lint.names import has_suffix, problem_of
 from llm_common.lint.resolve import DECORATOR, DEPTH, OURS, TRACKING, Defined, NotLiteralError, Resolver
 from llm_common.lint.scopes import Block, Collected, Function, Kind, Scope, collect
+from llm_common.reporting.findings import Place, finding
 
 
 @dataclass(frozen=True, slots=True)

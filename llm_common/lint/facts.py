@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from llm_common.lint.findings import Finding, Place
 from llm_common.lint.frameworks import Role
+from llm_common.reporting.findings import Finding, Place
 
 Key = tuple[str, int]
 """A function: its file, absolute, and the line of its ``def``."""
