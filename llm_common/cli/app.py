@@ -8,6 +8,7 @@ import typer
 from llm_common.cli.check import check
 from llm_common.cli.demo import demo
 from llm_common.cli.lint import lint
+from llm_common.cli.monitoring import monitoring
 
 app = typer.Typer(
     name="llm-common",
@@ -19,6 +20,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(lint)
 app.command()(check)
+app.add_typer(monitoring)
 
 
 def print_version(wanted: bool) -> None:

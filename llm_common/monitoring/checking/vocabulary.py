@@ -16,7 +16,7 @@ from llm_common.catalog import (
 )
 from llm_common.contract import Status
 from llm_common.http_labels import CANCELLED, ERROR, METHODS, OTHER_METHOD, SERVER, TELEGRAM, TIMEOUT
-from llm_common.monitoring.promql import PARTS, RECORDINGS, Recording, labels_of
+from llm_common.monitoring.promql import EVERY_RECORDING, PARTS, Recording, labels_of
 
 PREFIX = "genapp_"
 """What the names of our metrics begin with; a name with it that the catalogue lacks is wrong for certain."""
@@ -162,7 +162,7 @@ CATALOGUE = (*METRICS, *EXTRA_METRICS.values())
 
 def vocabulary(
     metrics: Iterable[Metric] = CATALOGUE,
-    recordings: Iterable[Recording] = tuple(RECORDINGS.values()),
+    recordings: Iterable[Recording] = EVERY_RECORDING,
     *,
     buckets: Buckets | None = None,
     target_labels: Iterable[str] = (),
