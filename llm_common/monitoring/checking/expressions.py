@@ -118,7 +118,7 @@ class Examination:
             if found is None and MARK not in name and self.known.judges(name):
                 self.unknown(name)
             return found or Series()
-        if any(one.op in {MatchOp.NotEqual, MatchOp.NotRe} or MARK in one.value for one in matchers):
+        if any(one.op in (MatchOp.NotEqual, MatchOp.NotRe) or MARK in one.value for one in matchers):
             return Series()
         return self.together({name for one in matchers for name in self.named(one)})
 
@@ -160,8 +160,8 @@ class Examination:
 
     def values(self, matcher: Matcher, values: Values, name: str) -> None:
         """Examine the value that a matcher asks for."""
-        negative = matcher.op in {MatchOp.NotEqual, MatchOp.NotRe}
-        if matcher.op in {MatchOp.Equal, MatchOp.NotEqual}:
+        negative = matcher.op in (MatchOp.NotEqual, MatchOp.NotRe)
+        if matcher.op in (MatchOp.Equal, MatchOp.NotEqual):
             for value in self.filled(matcher.value):
                 if value is not None and not (negative and not value):
                     self.value(matcher.name, value, values, name, exists=values.has(value))
@@ -234,7 +234,7 @@ class Examination:
             return Result(either(left.labels, right.labels), grows=False)
         if str(node.op) in SETS:
             return Result(left.labels, grows=False)
-        if modifier and modifier.card in {VectorMatchCardinality.ManyToOne, VectorMatchCardinality.OneToMany}:
+        if modifier and modifier.card in (VectorMatchCardinality.ManyToOne, VectorMatchCardinality.OneToMany):
             sides = (left, right) if modifier.card == VectorMatchCardinality.ManyToOne else (right, left)
             return self.grouped(*sides, modifier.group_labels or [])
         if on:

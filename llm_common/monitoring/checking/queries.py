@@ -51,6 +51,10 @@ FIELD_LABEL = re.compile(r"\$\{__(?:field|series)\.labels(?:\.(\w+)|\[[\"'](\w+)
 TEMPLATE_LABEL = re.compile(r"(?:\$labels|\.Labels)\.([A-Za-z_]\w*)")
 
 
+GUARD = re.compile(r"\{\{-?\s*(?:with|if|else if|else with)\s[^}]*")
+"""Where a template asks whether there is a label: it may as well be missing."""
+
+
 def texts_in(value: Any) -> Iterator[str]:
     """Yield every text below a value."""
     pending, seen = [value], set()
@@ -127,6 +131,12 @@ def named(pattern: re.Pattern[str], text: str) -> list[str]:
     return [next(filter(None, found.groups())) for found in pattern.finditer(text)]
 
 
+def expected(text: str) -> list[str]:
+    """Return the labels that a template takes for granted."""
+    guarded = {label for guard in GUARD.findall(text) for label in named(TEMPLATE_LABEL, guard)}
+    return [label for label in named(TEMPLATE_LABEL, text) if label not in guarded]
+
+
 def asked_by_variable(one: dict[Any, Any]) -> Iterator[Query]:
     """Yield what a variable's query asks: for values of a label, or for the result of an expression."""
     query = one.get("query")
@@ -183,7 +193,7 @@ def asked_by_rule(one: dict[Any, Any], expression: str) -> Query:
         (label, text)
         for holder in (one.get("annotations"), added)
         for text in texts_in(holder)
-        for label in named(TEMPLATE_LABEL, text)
+        for label in expected(text)
     )
     return Query(
         expression,

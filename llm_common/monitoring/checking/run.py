@@ -35,8 +35,9 @@ class RecordedByRules(Mapping[str, Series]):
     def __getitem__(self, name: str) -> Series:
         """Return what is known of what is recorded as ``name``."""
         if name not in self._found:
-            self._found[name] = Series(grows=False)  # also where rules record what they ask for, in a circle
-            self._found[name] = self._work_out(self._recording[name])
+            queries = self._recording[name]
+            self._found[name] = Series(grows=False)  # for rules that record what they ask for, in a circle
+            self._found[name] = self._work_out(queries)
         return self._found[name]
 
     def __iter__(self) -> Iterator[str]:
@@ -92,7 +93,7 @@ def check(
         for query in reading.asset.queries if reading.asset else ():
             if query.record:
                 recording[query.record].append(query)
-    recorded = RecordedByRules(recording)
+    recorded = RecordedByRules(dict(recording))
     known = replace(known or vocabulary(metrics), rules=recorded)
     recorded.known = known
     found: list[Finding] = []
