@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import lru_cache
 from textwrap import dedent
 
 from llm_common.errors import ConfigurationError
@@ -59,4 +60,9 @@ def hint(given: str, known: Collection[str]) -> str:
 
 def nearest(given: str, known: Collection[str]) -> str:
     """Return what of ``known`` is spelt most like ``given``, or an empty text."""
+    return _nearest(given, tuple(known))
+
+
+@lru_cache(maxsize=1024)  # the same mistake stands in many places, and comparing takes milliseconds
+def _nearest(given: str, known: tuple[str, ...]) -> str:
     return next(iter(get_close_matches(given, known, n=1)), "")
