@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from promql_parser import (
     AggModifierType,
@@ -88,9 +89,8 @@ class Examination:
                 return self.aggregation(node)
             case BinaryExpr():
                 return self.binary(node)
-            case Call():
-                return self.call(node)
-        return Result()
+            case _:
+                return self.call(cast("Call", node))
 
     def selector(self, node: VectorSelector) -> Result:
         """Examine the name and the matchers of a selector."""

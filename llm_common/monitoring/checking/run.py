@@ -12,7 +12,7 @@ from llm_common.monitoring.checking.expressions import examine
 from llm_common.monitoring.checking.queries import Asset, Query, dashboard, rules
 from llm_common.monitoring.checking.rules import RULES
 from llm_common.monitoring.checking.sources import Source, SourceError
-from llm_common.monitoring.checking.text import MARK, NotPromQLError, Variable, parsed, position
+from llm_common.monitoring.checking.text import VARIABLE, NotPromQLError, Variable, parsed, position
 from llm_common.monitoring.checking.vocabulary import ANY, CATALOGUE, Series, Vocabulary, vocabulary
 from llm_common.reporting.findings import Finding, Place, finding
 from llm_common.reporting.rules import nearest
@@ -187,8 +187,9 @@ class AssetCheck:
         for label, text in query.labels:
             if label not in result.labels and label != "__name__":
                 self._missing(report, label, f"the text {text!r} names the label {label!r}", list(result.labels))
-        if query.selected and MARK not in query.selected and query.selected not in {*result.labels, "__name__"}:
-            self._missing(report, query.selected, f"it asks for the label {query.selected!r}", list(result.labels))
+        asked = query.selected
+        if asked and not VARIABLE.search(asked) and asked not in {*result.labels, "__name__"}:
+            self._missing(report, asked, f"it asks for the label {asked!r}", list(result.labels))
 
     def _missing(self, report: Any, label: str, what: str, labels: list[str]) -> None:
         close = nearest(label, labels)
