@@ -20,6 +20,7 @@ from llm_common.monitoring.checking.vocabulary import (
     Series,
     Values,
     Vocabulary,
+    number,
     series_name,
     values_of,
 )
@@ -162,11 +163,12 @@ class Page:
         for sample in samples:
             metric, part = self._known.get(sample.name, (None, ""))
             if metric and part == "bucket":
-                try:
-                    bound = float(sample.labels.get("le", ""))
-                except ValueError:
-                    bound = math.nan
-                buckets[metric.name, rest(sample)].append((bound, sample.value))
+                bound = number(sample.labels.get("le", ""))
+                if bound is None:
+                    message = f"{metric.name} has a bucket whose bound is {sample.labels.get('le')!r}"
+                    self.say("MC508", message, "the label le is a number or +Inf", sample.name)
+                else:
+                    buckets[metric.name, rest(sample)].append((bound, sample.value))
             elif metric and part == "count":
                 counts[metric.name, rest(sample)] = sample.value
         for key in buckets.keys() | counts.keys():

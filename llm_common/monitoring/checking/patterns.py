@@ -5,6 +5,7 @@ long is not judged.
 """
 
 import re
+import warnings
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -84,6 +85,8 @@ def cheap(pattern: str) -> re.Pattern[str] | None:
     if repeated or len(QUANTIFIERS.findall(pattern.replace("(?", "("))) > MOST_QUANTIFIERS:
         return None
     try:
-        return re.compile(pattern, re.DOTALL)
-    except (re.error, OverflowError, RecursionError):
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # where Python isn't sure what is meant, RE2 may mean something else
+            return re.compile(pattern, re.DOTALL)
+    except (re.error, OverflowError, RecursionError, FutureWarning):
         return None

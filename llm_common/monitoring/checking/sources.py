@@ -95,10 +95,10 @@ def fetch(url: str, timeout: float) -> tuple[bytes, str]:
 
     Raises :class:`SourceError`.
     """
-    request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http and https alone get here
     deadline = time.monotonic() + timeout
     fix = "name the address that Prometheus scrapes, while the application runs"
     try:
+        request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http and https alone get here
         with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as answer:
             content = b"".join(chunks(answer, deadline, timeout))
             return small_enough(content), answer.headers.get("Content-Type", "")
@@ -117,7 +117,7 @@ def fetch(url: str, timeout: float) -> tuple[bytes, str]:
             raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
         if isinstance(reason, SourceError):
             raise reason from None
-        said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+        said = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
         raise SourceError(f"the page can't be read: {said}", fix) from None
 
 
@@ -165,5 +165,5 @@ def search(folder: Path) -> Iterator[Source]:
         below[:] = sorted(one for one in below if not one.startswith(".") and one not in SKIPPED)
         for name in sorted(names):
             path = os.path.join(here, name)
-            if name.endswith(ENDINGS) and not name.startswith("."):
+            if name.endswith(ENDINGS) and not name.startswith(".") and os.path.isfile(path):
                 yield Source(shown(path), path=os.path.abspath(path), searched=True)
