@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from llm_common.cli.check import check
 from llm_common.cli.demo import demo
 from llm_common.cli.lint import lint
 from llm_common.cli.monitoring import monitoring
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(lint)
+app.command()(check)
 app.add_typer(monitoring)
 
 

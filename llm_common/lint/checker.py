@@ -5,7 +5,6 @@ from collections.abc import Iterable
 
 from llm_common.lint.blocks import Afterwards, Swallowed, taken_up, tracker_names
 from llm_common.lint.facts import Asking, Facts, FunctionFacts, Key, Named, Registration
-from llm_common.lint.findings import Place, Text, finding
 from llm_common.lint.frameworks import Frameworks
 from llm_common.lint.known import (
     AIOGRAM,
@@ -22,7 +21,9 @@ from llm_common.lint.naming import Naming
 from llm_common.lint.resolve import Defined, Resolver
 from llm_common.lint.routing import ANYWHERE, Covered
 from llm_common.lint.scopes import Block, Collected, Function, Kind, Scope, collect
+from llm_common.lint.text import Text
 from llm_common.lint.values import Values
+from llm_common.reporting.findings import Place, finding
 
 
 def check(tree: ast.Module, text: Text, resolver: Resolver, *, narrow_excepts: bool) -> Facts:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass, field
 
-from llm_common.lint.findings import Finding, Place
 from llm_common.lint.known import Role
 from llm_common.lint.routing import ANYWHERE, Covered, Route, Router
+from llm_common.reporting.findings import Finding, Place
 
 Key = tuple[str, int]
 """A function: its file, absolute, and the line of its ``def``."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from llm_common.errors import ConfigurationError
 from llm_common.lint.source import ReadError, decode, read
+from llm_common.reporting.findings import shown
 
 SKIPPED = frozenset({"__pycache__", "node_modules", "build", "dist"})
 """Folders that aren't searched; nor are hidden ones, virtual environments, and folders that are symbolic links."""
@@ -34,12 +35,6 @@ class File:
 def standard_input(code: bytes, name: str) -> File:
     """Return what was given on standard input, as if it were the file ``name``."""
     return File(os.path.abspath(name), shown(name), code)
-
-
-def shown(path: str) -> str:
-    """Return a path for reports: from the working directory where it is inside, with slashes."""
-    absolute, here = os.path.abspath(path), os.path.join(os.getcwd(), "")
-    return (absolute.removeprefix(here) if absolute.startswith(here) else path).replace(os.sep, "/")
 
 
 def find(paths: Iterable[str], excludes: Callable[[str], bool]) -> list[File]:

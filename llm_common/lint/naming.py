@@ -6,13 +6,14 @@ from types import NoneType
 
 from llm_common.action_names import AGENT, LLM_CALL, with_suffix
 from llm_common.lint.facts import Asking, Facts, Given, Key, Named, Tracked, Use
-from llm_common.lint.findings import Text, finding
 from llm_common.lint.frameworks import argument
 from llm_common.lint.known import AIOGRAM, AIOGRAM_HANDLER, DECORATOR, FLAG, MAPPINGS, PARAMETERS, Role
 from llm_common.lint.names import has_suffix, problem_of
 from llm_common.lint.resolve import DEPTH, Defined, Resolver
 from llm_common.lint.scopes import Collected, Kind, Scope
+from llm_common.lint.text import Text
 from llm_common.lint.values import NotLiteralError, Values
+from llm_common.reporting.findings import finding
 
 
 class Naming:

@@ -1,31 +1,9 @@
 """Every rule as data: the report, the configuration, ``--explain`` and the documentation follow from it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from textwrap import dedent
 from types import MappingProxyType
 
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    """One thing that the linter looks for."""
-
-    code: str
-    """``LC`` and three digits; the first of them is the group."""
-    summary: str
-    """What is wrong, in a few words."""
-    why: str
-    """What comes of it."""
-    wrong: str
-    """Code that has the finding, once."""
-    right: str
-    """The same code without it."""
-
-
-def rule(code: str, summary: str, why: str, wrong: str, right: str) -> Rule:
-    """Return a rule whose texts were written indented."""
-    return Rule(code, summary, " ".join(why.split()), dedent(wrong).strip() + "\n", dedent(right).strip() + "\n")
-
+from llm_common.reporting.rules import Rule, rule
 
 ALL = [
     rule(

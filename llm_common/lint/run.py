@@ -10,11 +10,12 @@ from llm_common.lint.checker import check
 from llm_common.lint.config import Config
 from llm_common.lint.facts import Facts
 from llm_common.lint.files import File
-from llm_common.lint.findings import Finding, Place, Text, finding
 from llm_common.lint.resolve import Resolver
 from llm_common.lint.rules import RULES
 from llm_common.lint.source import Ignore, Misunderstood, ReadError, comments, parse, too_deep, widen
+from llm_common.lint.text import Text
 from llm_common.lint.together import findings_of
+from llm_common.reporting.findings import Finding, Place, finding
 
 ITSELF = "LC9"
 """The group of rules about the linter and its comments, which comments don't silence."""

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llm_common.action_names import AGENT, HANDLER, LLM_CALL, SUFFIXES, TASK, with_suffix
 from llm_common.lint.facts import Asking, Facts, FunctionFacts, Given, Key, Named, Registration, Tracked, Use
-from llm_common.lint.findings import Finding, finding
 from llm_common.lint.known import AIOGRAM, JOBS, TELEGRAM, Role
 from llm_common.lint.names import problem_of, shown
 from llm_common.lint.routing import Covered, Router, Routing
+from llm_common.reporting.findings import Finding, finding
 
 SUFFIX_CODES = {HANDLER: "LC201", TASK: "LC202", LLM_CALL: "LC203", AGENT: "LC204"}
 UNTRACKED_CODES = {AIOGRAM: "LC401", TELEGRAM: "LC402"}

@@ -8,8 +8,9 @@ import pytest
 
 from llm_common.errors import ConfigurationError
 from llm_common.lint.config import Config
-from llm_common.lint.files import File, find, shown
+from llm_common.lint.files import File, find
 from llm_common.lint.run import lint
+from llm_common.reporting.findings import shown
 
 
 def write(*paths: str) -> None:

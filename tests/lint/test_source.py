@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 import llm_common
 from llm_common.lint.config import Config
 from llm_common.lint.files import File, standard_input
-from llm_common.lint.findings import Finding
 from llm_common.lint.resolve import Resolver
 from llm_common.lint.run import lint
 from llm_common.lint.scopes import collect
 from llm_common.lint.source import Ignore, ReadError, comments, decode, parse
+from llm_common.reporting.findings import Finding
 
 IMPORT = b"from llm_common import action_tracking\n"
 WRONG = IMPORT + b'with action_tracking("Menu"):\n    pass\n'
