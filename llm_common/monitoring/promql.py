@@ -5,6 +5,7 @@ What dashboards and alerts ask again and again, the rate of each metric summed o
 sums over fewer labels is the sum.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -216,7 +217,7 @@ def within(
         raise ValueError(f"{metric.name} has no bucket up to {bound:g}; it has {', '.join(map(str, metric.buckets))}")
     asked: dict[str, Any] = {"by": by, "recorded": recorded, "offset": offset, **labels}
     # Prometheus' own text format says 1.0, OpenTelemetry's collector 1.
-    le = like(f"{bound:g}".replace(".", "[.]").replace("+", "[+]") + "([.]0)?")
+    le = like(re.escape(f"{bound:g}") + "([.]0)?")
     return share(rate(metric, "bucket", le=le, **asked), rate(metric, "count", **asked))
 
 
