@@ -15,6 +15,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from exported import dashboards, filled, targets, variables
+from llm_common.catalog import ACTION_COUNT
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import RECORDINGS
 from servers import Api, demo, eventually, free_port, program, running, scraping
@@ -162,6 +163,13 @@ def asked(api: Api, known: Known, *, recorded: bool) -> dict[str, str]:
             except urllib.error.HTTPError as refused:
                 without[place] = f"{refused.read().decode()}: {target['expr']}"
     return without
+
+
+@pytest.mark.parametrize("server", ["prometheus", "victoria_metrics"])
+@pytest.mark.parametrize("nothing", [f'{ACTION_COUNT.name}{{app="none"}}', f"0 * {ACTION_COUNT.name} / 0"])
+def test_no_series_and_no_number_are_no_answer(known: Known, server: str, nothing: str) -> None:
+    for instant in (True, False):
+        assert answer(getattr(known, server), {"expr": nothing, "range": not instant}, known.now) == []
 
 
 @pytest.mark.parametrize("recorded", [True, False], ids=["recorded", "raw"])

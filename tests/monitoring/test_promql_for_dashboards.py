@@ -61,6 +61,15 @@ def test_a_bound_that_no_bucket_has_is_refused() -> None:
         within(3, ACTION_DURATION)
 
 
+def test_what_the_catalogue_lacks_is_refused() -> None:
+    with pytest.raises(ValueError, match="a histogram has no part ''; it has 'bucket', 'sum', 'count'"):
+        series(ACTION_DURATION)
+    with pytest.raises(ValueError, match="genapp_action_count_total has no label state; it has name, status, env, app"):
+        series(ACTION_COUNT, state="ok")
+    with pytest.raises(ValueError, match="there is no label le to sum by; there are app, env, name, status"):
+        rate(ACTION_COUNT, by=["le"])
+
+
 @pytest.mark.parametrize("recorded", [True, False])
 def test_all_of_it_is_promql(recorded: bool) -> None:
     for expression in (
