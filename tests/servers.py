@@ -79,8 +79,8 @@ def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seco
 
 
 @contextmanager
-def demo() -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120"]
+def demo(*options: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120", *options]
     settings = {"APP": "demo_bot", "ENV": "preprod", "EXTRA_METRICS": "all"}
     environ = {**os.environ, **{f"LLM_COMMON_{key}": value for key, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
     with running(command, stdout=subprocess.PIPE, env=environ) as process:

@@ -7,6 +7,7 @@ import typer
 
 from llm_common.cli.demo import demo
 from llm_common.cli.lint import lint
+from llm_common.cli.monitoring import monitoring
 
 app = typer.Typer(
     name="llm-common",
@@ -17,6 +18,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(lint)
+app.add_typer(monitoring)
 
 
 def print_version(wanted: bool) -> None:

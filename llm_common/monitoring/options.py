@@ -1,6 +1,9 @@
 """What a team decides about its dashboards and alerts: targets, thresholds, objectives, where alerts go."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from math import isfinite
+
+from llm_common.errors import ConfigurationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,10 @@ class Thresholds:
     dependency_failed_share: float = 0.5
     """Share of the requests to a dependency that fail: a status of 500 or more, a time-out, no answer at all."""
 
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            (_check_share if name.endswith("_share") else _check_number)(name, getattr(self, name))
+
 
 @dataclass(frozen=True, slots=True)
 class Objectives:
@@ -37,6 +44,10 @@ class Objectives:
     """Actions that don't end in an error, per application."""
     http: float = 0.995
     """Served requests that are answered with a status below 500, per application."""
+
+    def __post_init__(self) -> None:
+        for name in (one.name for one in fields(self)):
+            _check_share(name, getattr(self, name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +68,10 @@ class Options:
     objectives: Objectives = field(default_factory=Objectives)
     chat_id: int = 0
     """The Telegram chat that alerts are sent to; groups have negative numbers. 0 where it isn't known yet."""
+    chats: tuple[tuple[str, int], ...] = ()
+    """Applications whose alerts go to a chat of their own, by the label ``app``, and that chat."""
+    token_file: str = "/run/secrets/telegram_token"  # noqa: S105 - a path
+    """Where Alertmanager finds the bot's token, read anew for each message; by default a compose secret."""
     alertmanager: tuple[int, int] = (0, 28)
     """The version of Alertmanager: from 0.26 on it reads the bot's token from a file."""
     telegram_api: str = "https://api.telegram.org"
@@ -65,3 +80,18 @@ class Options:
     """Where the documentation is served; alerts link to its runbooks if this is set."""
     recording_rules: bool = True
     """Whether dashboards ask for what the recording rules made; else for the raw series."""
+
+    @property
+    def reads_token_file(self) -> bool:
+        """Whether that Alertmanager reads the bot's token from a file; else its configuration has to have the token."""
+        return self.alertmanager >= (0, 26)
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share < 1:
+        raise ConfigurationError(f"{name} is {share!r}; accepted: a share between 0 and 1, both excluded, such as 0.95")
+
+
+def _check_number(name: str, number: float) -> None:
+    if not (number > 0 and isfinite(number)):
+        raise ConfigurationError(f"{name} is {number!r}; accepted: a number above 0")

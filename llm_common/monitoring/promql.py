@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from llm_common.action_names import HANDLER, TASK
 from llm_common.catalog import (
     ACTION_COUNT,
     ACTION_DURATION,
@@ -97,17 +98,20 @@ class Recording(NamedTuple):
     part: str
     labels: tuple[str, ...]
     """The labels that are kept, sorted."""
+    operation: str = "rate"
+    formula: str = ""
+    """What is recorded, where it isn't the rate of the raw series."""
 
     @property
     def name(self) -> str:
         """What the recorded series are called: ``level:metric:operation``, the convention of Prometheus."""
         family = f"{self.metric.name}_{self.part}" if self.part else self.metric.family
-        return f"{'_'.join(self.labels)}:{family}:rate{WINDOW}"
+        return f"{'_'.join(self.labels)}:{family}:{self.operation}{WINDOW}"
 
     @property
     def expression(self) -> str:
         """What is recorded."""
-        return f"sum by ({', '.join(self.labels)}) (rate({series(self.metric, self.part)}[{WINDOW}]))"
+        return self.formula or f"sum by ({', '.join(self.labels)}) (rate({series(self.metric, self.part)}[{WINDOW}]))"
 
     def series(self, **labels: Wanted) -> str:
         """Return the selector of the recorded series; raises :class:`ValueError` for a label that isn't kept."""
@@ -167,6 +171,24 @@ def rate(
     else:
         inner = f"{selector}{back}" if over == WINDOW else f"avg_over_time({selector}[{over}]{back})"
     return f"sum{_by(by, recording.labels)} ({inner})"
+
+
+def over_time(
+    function: str,
+    recording: Recording,
+    window: str,
+    /,
+    *,
+    by: Iterable[str] = (),
+    offset: str = "",
+    **labels: Wanted,
+) -> str:
+    """Return what ``function`` (such as ``sum``) makes of what was recorded within ``window``, summed as in rates.
+
+    Raises :class:`ValueError` for a label that isn't recorded.
+    """
+    back = f" offset {offset}" if offset else ""
+    return f"sum{_by(by, recording.labels)} ({function}_over_time({recording.series(**labels)}[{window}]{back}))"
 
 
 def increase(
@@ -279,3 +301,29 @@ def _matches(wanted: Wanted) -> tuple[Match, ...]:
     if isinstance(wanted, str):
         return (equal(wanted),)
     return (wanted,) if isinstance(wanted, Match) else wanted  # a Match is a tuple too
+
+
+def _total(metric: Metric, *labels: str) -> Recording:
+    every = RECORDINGS[metric.name, ""]
+    return Recording(metric, "", labels, formula=f"sum by ({', '.join(labels)}) ({every.series()})")
+
+
+ACTION_TOTAL = _total(ACTION_COUNT, "app", "env", "status")
+HTTP_TOTAL = _total(HTTP_REQUESTS, "app", "app_type", "env", "status")
+"""Rates of whole applications, few enough series to be read over days."""
+
+
+def _seen() -> Recording:
+    labels = ("app", "env", "name")
+    raw, by = series(ACTION_COUNT, name=like(f".+({HANDLER}|{TASK})")), f"by ({', '.join(labels)})"
+    grown = f"sum {by} (increase({raw}[{WINDOW}])) > 0"
+    # A counter is born with its first value, as in a process that was restarted: increase() sees nothing of that one.
+    born = f"count {by} ({raw} unless {raw} offset {WINDOW})"
+    return Recording(ACTION_COUNT, "", labels, "seen", f"{grown}\nor\n{born}")
+
+
+ACTION_SEEN = _seen()
+"""A value wherever a handler or task ended within the window, else nothing: also not the first run is missed."""
+
+EVERY_RECORDING = (*RECORDINGS.values(), ACTION_TOTAL, HTTP_TOTAL, ACTION_SEEN)
+"""All that is recorded."""

@@ -1,0 +1,151 @@
+"""What alerts ask: conditions in PromQL that hold where something is wrong, built from the catalogue.
+
+Each says with ``least`` how many events per minute there have to be, so that one failure of two is no 50 %.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from llm_common.action_names import HANDLER, TASK
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, Metric
+from llm_common.monitoring.promql import (
+    ACTION_SEEN,
+    RECORDINGS,
+    WINDOW,
+    Match,
+    Recording,
+    like,
+    over_time,
+    quantile,
+    rate,
+)
+
+ACTION = ("app", "env", "name")
+"""The labels that tell actions apart."""
+
+SLOW_TASK_WINDOW = "6h"
+"""Over how long the duration of tasks is judged, since many run once in hours."""
+
+PAUSES = (("10m", "6h", "45m"), ("1h", "2d", "3h"), ("8h", "6d", "1d"), ("1d", "14d", "3d"))
+"""A task that ran in at least half of the intervals (first) of a while (second) is missed after a pause (third).
+
+Half of them means that it runs at least once in two intervals, so that the pause is longer than any that is usual. The
+while is at least twice the next pause: where one line has forgotten that the task used to run, the next takes over.
+"""
+
+FAST = ((14.4, "1h", WINDOW), (6.0, "6h", "30m"))
+SLOW = ((3.0, "1d", "2h"), (1.0, "3d", "6h"))
+"""How fast a budget burns, as a multiple of what lasts for 30 days, and the windows in which it has to be seen.
+
+From Google's Site Reliability Workbook, chapter 5: the long window says that it matters, the short one that it goes on.
+"""
+
+
+def share_above(
+    allowed: float, metric: Metric, by: Sequence[str], bad: str | Match, least: float, **labels: Any
+) -> str:
+    """Return where the share of events with the status ``bad`` is above ``allowed``."""
+    every = rate(metric, by=by, **labels)
+    failed = rate(metric, by=by, **labels, status=bad)
+    return f"{failed}\n/ {every} > {allowed:g}\nand\n{every} * 60 >= {least:g}"
+
+
+def slower_than(seconds: float, metric: Metric, by: Sequence[str], least: float, **labels: Any) -> str:
+    """Return where the 95th percentile or the mean is above so many seconds.
+
+    Where an application's own buckets end below them, no quantile can be above, but the mean is right.
+    """
+    count = rate(metric, "count", by=by, **labels)
+    return (
+        f"(\n  {quantile(0.95, metric, by=by, **labels)} > {seconds:g}\n"
+        f"  or\n  {rate(metric, 'sum', by=by, **labels)}\n  / {count} > {seconds:g}\n)\n"
+        f"and\n{count} * 60 >= {least:g}"
+    )
+
+
+def tasks_slower_than(seconds: float) -> str:
+    """Return where tasks of the last hours were slower; a single one that took so long is worth knowing.
+
+    The mean comes first: of few runs, in buckets as wide as hours, a quantile says little.
+    """
+    name = like(f".+{TASK}")
+    buckets, total, count = (
+        over_time("sum", RECORDINGS[ACTION_DURATION.name, part], SLOW_TASK_WINDOW, by=by, name=name)
+        for part, by in (("bucket", (*ACTION, "le")), ("sum", ACTION), ("count", ACTION))
+    )
+    return f"{total}\n/ {count} > {seconds:g}\nor\nhistogram_quantile(0.95, {buckets}) > {seconds:g}"
+
+
+def stopped() -> str:
+    """Return for how many seconds at least tasks have paused that used to run without such pauses."""
+    return "\nor\n".join(_paused(*pause) for pause in reversed(PAUSES))
+
+
+def _paused(interval: str, while_: str, pause: str) -> str:
+    task = like(f".+{TASK}")
+    half = seconds_of(while_) / seconds_of(interval) / 2
+    # A run is seen for as long as WINDOW; in intervals without gaps between them it would count twice on the hour.
+    apart = f"{seconds_of(interval) / 60 - 4:g}m"
+    conditions = [f"count_over_time(({_seen(apart, task)})[{while_}:{interval}]) >= {half:g}", _seen(pause, task)]
+    # Who paused at this time of yesterday or of last week as well, and ran before, rests at night or on Sundays.
+    conditions += [
+        f"({_seen(ago, task, ago)} unless {_seen(pause, task, ago)})"
+        for ago in ("1d", "1w")
+        if seconds_of(pause) < seconds_of(ago)
+    ]
+    text = "\nunless\n".join(conditions)
+    return f"0 * (\n{_indented(text)}\n) + {seconds_of(pause):g}"
+
+
+def vanished(window: str, least: float) -> str:
+    """Return how often per minute handlers ran yesterday that ran last week too and didn't within ``window``."""
+    handler = like(f".+{HANDLER}")
+    recorded = RECORDINGS[ACTION_COUNT.name, ""]
+    yesterday, last_week = (
+        f"{over_time('avg', recorded, window, by=ACTION, offset=ago, name=handler)} * 60 >= {least:g}"
+        for ago in ("1d", "1w")
+    )
+    return f"(\n  {yesterday}\n  and\n  {last_week}\n)\nunless\n{_seen(window, handler)}"
+
+
+def burns(
+    burning: Sequence[tuple[float, str, str]],
+    objective: float,
+    total: Recording,
+    bad: str | Match,
+    least: float,
+    **labels: Any,
+) -> str:
+    """Return where the budget that ``objective`` leaves burns as fast as one of ``burning`` says.
+
+    With a large budget there are rates that not even an outage reaches; they are left out, and nothing may be left.
+    """
+    by = [label for label in total.labels if label != "status"]
+    found = []
+    for factor, *windows in burning:
+        allowed = factor * (1 - objective)
+        if allowed >= 1:
+            continue
+        shares = (
+            f"{over_time('sum', total, window, by=by, **labels, status=bad)}\n"
+            f"/ {over_time('sum', total, window, by=by, **labels)} > {allowed:.6g}"
+            for window in windows
+        )
+        enough = f"{over_time('avg', total, windows[0], by=by, **labels)} * 60 >= {least:g}"
+        text = "\nand\n".join([*shares, enough])
+        found.append(f"(\n{_indented(text)}\n)")
+    return "\nor\n".join(found)
+
+
+def seconds_of(duration: str) -> float:
+    """Return how many seconds a duration of PromQL in one unit has, such as ``10m``."""
+    return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[duration[-1]]
+
+
+def _seen(window: str, name: Match, ago: str = "") -> str:
+    back = f" offset {ago}" if ago else ""
+    return f"present_over_time({ACTION_SEEN.series(name=name)}[{window}]{back})"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
