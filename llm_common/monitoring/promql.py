@@ -165,11 +165,10 @@ def rate(
     """
     recording = RECORDINGS[metric.name, part]
     selector = recording.series(**labels)  # also where raw series are asked: both have to be possible
+    if recorded and over != WINDOW:
+        return over_time("avg", recording, over, by=by, offset=offset, **labels)
     back = f" offset {offset}" if offset else ""
-    if not recorded:
-        inner = f"rate({series(metric, part, **labels)}[{over}]{back})"
-    else:
-        inner = f"{selector}{back}" if over == WINDOW else f"avg_over_time({selector}[{over}]{back})"
+    inner = f"{selector}{back}" if recorded else f"rate({series(metric, part, **labels)}[{over}]{back})"
     return f"sum{_by(by, recording.labels)} ({inner})"
 
 
@@ -206,10 +205,10 @@ def increase(
     ``recorded`` adds up what was recorded each :data:`WINDOW`, which is cheap over long windows and blind in shorter
     ones.
     """
-    back = f" offset {offset}" if offset else ""
     if recorded:
-        selector = RECORDINGS[metric.name, ""].series(**labels)
-        return f"sum{_by(by, metric.labels)} (sum_over_time({selector}[{window}:{WINDOW}]{back})) * {WINDOW_SECONDS}"
+        rates = over_time("sum", RECORDINGS[metric.name, ""], f"{window}:{WINDOW}", by=by, offset=offset, **labels)
+        return f"{rates} * {WINDOW_SECONDS}"
+    back = f" offset {offset}" if offset else ""
     return f"sum{_by(by, metric.labels)} (increase({series(metric, **labels)}[{window}]{back}))"
 
 

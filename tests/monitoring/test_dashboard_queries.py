@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from exported import dashboards, filled, targets, variables
 from llm_common.catalog import ACTION_COUNT
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import RECORDINGS
+from llm_common.monitoring.rules import INTERVAL, recording_rules_file
 from servers import Api, demo, eventually, free_port, program, running, scraping
 
 pytestmark = [pytest.mark.e2e, pytest.mark.once]
@@ -76,8 +76,7 @@ def history(page: str, target: str, ends: list[float]) -> str:
 
 def rules_file(directory: Path) -> Path:
     path = directory / "rules.yml"
-    rules = [{"record": one.name, "expr": one.expression} for one in RECORDINGS.values()]
-    path.write_text(yaml.safe_dump({"groups": [{"name": "recorded", "interval": "1s", "rules": rules}]}))
+    path.write_text(recording_rules_file().replace(f"interval: {INTERVAL}", "interval: 1s"))
     return path
 
 
