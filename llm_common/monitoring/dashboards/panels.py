@@ -70,7 +70,10 @@ def graph(
     colors: Mapping[str, str] | None = None,
     span: int = 8,
 ) -> timeseries.Panel:
-    """Return lines over time; a dashed line at ``limit``, and fixed colours for the names in ``colors``."""
+    """Return lines over time, with a dashed line at ``limit``.
+
+    ``colors`` has colours by the names of lines, or by a pattern ``/…/``, whose lines are given shades of the colour.
+    """
     legend = common.VizLegendOptions().display_mode(kinds.LegendDisplayMode.TABLE).show_legend(True)
     tooltip = common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING)
     style = kinds.GraphThresholdsStyleMode.OFF if limit is None else kinds.GraphThresholdsStyleMode.DASHED
@@ -97,9 +100,10 @@ def graph(
         .span(span)
     )
     for name, color in (colors or {}).items():
-        panel.override_by_name(
-            name, [DynamicConfigValue("color", {"mode": FieldColorModeId.FIXED, "fixedColor": color})]
-        )
+        pattern = name.startswith("/")
+        mode = FieldColorModeId.SHADES if pattern else FieldColorModeId.FIXED
+        override = panel.override_by_regexp if pattern else panel.override_by_name
+        override(name, [DynamicConfigValue("color", {"mode": mode, "fixedColor": color})])
     return panel
 
 
