@@ -80,7 +80,8 @@ def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seco
 
 @contextmanager
 def demo(*options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120", *options]
+    # -P: what is tested is the installed wheel, and not the repository, wherever this is called.
+    command = [sys.executable, "-P", "-m", "llm_common", "demo", "--seconds", "120", *options]
     settings = {"APP": "demo_bot", "ENV": "preprod", "EXTRA_METRICS": "all"}
     environ = {**os.environ, **{f"LLM_COMMON_{key}": value for key, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
     with running(command, stdout=subprocess.PIPE, env=environ) as process:
