@@ -31,7 +31,9 @@ def test_the_table_of_alerts_lists_them_all() -> None:
 
 
 def test_the_table_of_thresholds_lists_them_all_with_their_defaults() -> None:
-    assert [row[:2] for row in rows("threshold")] == [[f"`{one.name}`", f"{one.default:g}"] for one in fields(Thresholds)]
+    assert [row[:2] for row in rows("threshold")] == [
+        [f"`{one.name}`", f"{one.default:g}"] for one in fields(Thresholds)
+    ]
 
 
 def test_the_objectives_are_named_with_their_defaults() -> None:

@@ -54,6 +54,7 @@ REQUESTS = Subject(
     colors={"/^2..$/": GREEN, "/^3..$/": BLUE, "/^4..$/": YELLOW, "/^5..$/": RED},
 )
 SELECTED = ("env", "app", "app_type", "resource")
+DIRECTIONS = "`in` are the bodies of requests, `out` those of responses, on both sides of the wire."
 TITLES = {"resource": "Resource", "app_type": "Type", "app": "Application", "env": "Environment"}
 
 VARIABLES = (
@@ -140,9 +141,6 @@ def bytes_by_direction(asking: Asking) -> Panel:
         Query(asking.rate(HTTP_REQUEST_SIZE, "sum", by=["direction"]), "{{direction}}"),
         span=12,
     )
-
-
-DIRECTIONS = "`in` are the bodies of requests, `out` those of responses, on both sides of the wire."
 
 
 def sizes(asking: Asking) -> tuple[Panel, ...]:
