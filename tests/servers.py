@@ -89,12 +89,17 @@ def demo(*options: str) -> Iterator[str]:
 
 
 @contextmanager
-def scraping(prometheus: str, target: str, directory: Path, *options: str) -> Iterator[tuple[Any, Any]]:
-    """Run a Prometheus that scrapes ``target``; yield its process and what asks its API a question."""
+def scraping(
+    prometheus: str, target: str, directory: Path, *options: str, config_end: str = ""
+) -> Iterator[tuple[Any, Any]]:
+    """Run a Prometheus that scrapes ``target``; yield its process and what asks its API a question.
+
+    ``config_end`` is what its configuration has besides.
+    """
     config = directory / "prometheus.yml"
     config.write_text(
         "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n" + config_end
     )
     port = free_port()
     command = [

@@ -3,6 +3,7 @@
 from importlib import resources
 from typing import Any
 
+from llm_common.monitoring.alerts import CRITICAL, WARNING, alerts
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import quoted
 
@@ -10,6 +11,8 @@ TEMPLATE = "telegram.tmpl"
 """What the file of :func:`telegram_template` is called, beside the configuration."""
 READS_TOKEN_FILES = (0, 26)
 """The first version of Alertmanager that reads a bot's token from a file."""
+FAST, SLOWLY = "BurnsFast", "BurnsSlowly"
+"""How the alerts about an error budget end, the one of which makes the other superfluous."""
 
 
 def alertmanager_file(options: Options, token: str = "") -> str:
@@ -46,7 +49,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
                 _critical(),
             ],
         },
-        "inhibit_rules": _inhibitions(),
+        "inhibit_rules": _inhibitions(options),
         "receivers": [
             {"name": _receiver_of(app), "telegram_configs": [_telegram(chat, secret)] if chat else []}
             for app, chat in (("", options.chat_id), *options.chats)
@@ -66,7 +69,7 @@ def _receiver_of(app: str = "") -> str:
 
 def _critical() -> dict[str, Any]:
     return {
-        "matchers": ['severity="critical"'],
+        "matchers": [f'severity="{CRITICAL}"'],
         "group_wait": "10s",
         "group_interval": "1m",
         "repeat_interval": "1h",
@@ -83,25 +86,22 @@ def _telegram(chat: int, secret: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _inhibitions() -> list[dict[str, Any]]:
+def _inhibitions(options: Options) -> list[dict[str, Any]]:
+    every = alerts(options)
+    silences = "|".join(one.name for one in every if one.silence)
     return [
         *(
-            _inhibition(f'alertname="{kind}BudgetBurnsFast"', f'alertname="{kind}BudgetBurnsSlowly"', "env", "app")
-            for kind in ("Action", "Http")
+            _inhibition(f'alertname="{one.name}"', f'alertname="{one.name.replace(FAST, SLOWLY)}"', "env", "app")
+            for one in every
+            if one.name.endswith(FAST)
         ),
         _inhibition(
-            'severity="critical"',
-            'severity="warning"',
-            "alertname",
-            "env",
-            "app",
-            "name",
-            "app_type",
-            "resource",
-            "instance",
+            f'severity="{CRITICAL}"',
+            f'severity="{WARNING}"',
+            *("alertname", "env", "app", "name", "app_type", "resource", "instance"),
         ),
         # Where an application isn't scraped, nothing is known of what it does.
-        _inhibition('alertname="TargetDown"', 'alertname=~"TaskStopped|HandlerTrafficVanished"', "env", "app"),
+        _inhibition('alertname="TargetDown"', f'alertname=~"{silences}"', "env", "app"),
     ]
 
 
