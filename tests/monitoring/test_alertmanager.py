@@ -10,6 +10,7 @@ import yaml
 
 from alerting import OWN_VERSION, Alertmanager, alertmanager, firing, resolved
 from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
+from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
 from servers import program
 from telegram_api import SECRET, TOKEN
@@ -63,6 +64,17 @@ def test_an_older_alertmanager_without_a_token_is_an_error_that_names_the_fix() 
         alertmanager_file(Options(alertmanager=(0, 25), chat_id=5))
 
 
+def test_only_alerts_that_there_are_make_others_superfluous_or_are_it() -> None:
+    rules = yaml.safe_load(alertmanager_file(Options()))["inhibit_rules"]
+    matchers = [one for rule in rules for one in (*rule["source_matchers"], *rule["target_matchers"])]
+    named = {name for one in matchers if one.startswith("alertname") for name in one.split('"')[1].split("|")}
+    assert named == {
+        *(f"{kind}BudgetBurns{speed}" for kind in ("Action", "Http") for speed in ("Fast", "Slowly")),
+        *("TargetDown", "TaskStopped", "HandlerTrafficVanished"),
+    }
+    assert named <= {one.name for one in alerts(Options())}
+
+
 @pytest.fixture(scope="module")
 def chats() -> Iterator[Chats]:
     with telegram_chats() as chats:
@@ -88,13 +100,19 @@ def test_an_application_with_a_chat_of_its_own_is_told_of_there_alone(
 
 
 @pytest.mark.e2e
-def test_critical_alerts_are_told_of_sooner_and_again_and_again(chats: Chats, tmp_path: Path) -> None:
+def test_critical_alerts_are_told_of_sooner(chats: Chats, tmp_path: Path) -> None:
+    with alertmanager(tmp_path, chats, Options(chat_id=5)) as server:
+        server.send(firing(alertname="Later", severity="warning"), firing(alertname="Sooner", severity="critical"))
+        (later,), (sooner,) = chats.heard("Later"), chats.heard("Sooner")
+        assert chats.messages.index(sooner) < chats.messages.index(later)
+
+
+@pytest.mark.e2e
+def test_critical_alerts_are_told_of_again_each_hour_and_warnings_are_not(chats: Chats, tmp_path: Path) -> None:
     with alertmanager(tmp_path, chats, Options(chat_id=5), times=3600) as server:
-        server.send(firing(alertname="Later", severity="warning"), firing(alertname="Soon", severity="critical"))
-        chats.heard("Soon", times=3)
-        (later,) = chats.heard("Later")
-        first, *_ = chats.said("Soon")
-        assert chats.messages.index(first) < chats.messages.index(later)
+        server.send(firing(alertname="Once", severity="warning"), firing(alertname="Hourly", severity="critical"))
+        chats.heard("Hourly", times=3)
+        assert len(chats.heard("Once")) == 1
 
 
 @pytest.mark.e2e
