@@ -3,6 +3,7 @@
 from importlib import resources
 from typing import Any
 
+from llm_common.errors import ConfigurationError
 from llm_common.monitoring.alerts import CRITICAL, WARNING, alerts
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import quoted
@@ -20,15 +21,16 @@ def alertmanager_file(options: Options, token: str = "") -> str:
 
     Alertmanager reads the bot's token from ``options.token_file``. Before version 0.26 it can't: then ``token`` becomes
     part of the text, which nobody else may be able to read. Without a chat, alerts are shown by Alertmanager alone.
-    Raises :class:`ValueError` where the token is needed and missing.
+    Raises :class:`~llm_common.errors.ConfigurationError` where the token is needed and missing.
     """
     import yaml
 
+    chats = dict(options.chats)
     secret = {"bot_token_file": options.token_file}
     if options.alertmanager < READS_TOKEN_FILES:
         secret = {"bot_token": token}
-        if not token and (options.chat_id or options.chats):
-            raise ValueError(
+        if not token and (options.chat_id or chats):
+            raise ConfigurationError(
                 f"Alertmanager {'.'.join(map(str, options.alertmanager))} can't read the bot's token from a file: "
                 "give the token, or use Alertmanager 0.26 or newer"
             )
@@ -44,7 +46,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
             "routes": [
                 *(
                     {"matchers": [f"app={quoted(app)}"], "receiver": _receiver_of(app), "routes": [_critical()]}
-                    for app, _ in options.chats
+                    for app in chats
                 ),
                 _critical(),
             ],
@@ -52,7 +54,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
         "inhibit_rules": _inhibitions(options),
         "receivers": [
             {"name": _receiver_of(app), "telegram_configs": [_telegram(chat, secret)] if chat else []}
-            for app, chat in (("", options.chat_id), *options.chats)
+            for app, chat in {"": options.chat_id, **chats}.items()
         ],
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from alerting import OWN_VERSION, Alertmanager, alertmanager, firing, resolved
+from llm_common.errors import ConfigurationError
 from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
 from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
@@ -34,9 +35,10 @@ def check(directory: Path, config: str) -> subprocess.CompletedProcess[str]:
         Options(alertmanager=OWN_VERSION, chat_id=-5),
         Options(alertmanager=OWN_VERSION, chat_id=5, chats=CHATS, telegram_api="http://127.0.0.1:8081"),
         Options(alertmanager=OWN_VERSION, chats=CHATS),
+        Options(alertmanager=OWN_VERSION, chats=(*CHATS, *CHATS)),
         Options(),
     ],
-    ids=["one chat", "chats of applications", "only chats of applications", "no chat yet"],
+    ids=["one chat", "chats of applications", "only chats of applications", "each twice", "no chat yet"],
 )
 def test_amtool_accepts_the_configuration(options: Options, tmp_path: Path) -> None:
     done = check(tmp_path, alertmanager_file(options, TOKEN))
@@ -60,7 +62,9 @@ def test_from_0_26_on_the_token_is_read_from_its_file_and_all_else_is_the_same(t
 
 
 def test_an_older_alertmanager_without_a_token_is_an_error_that_names_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"Alertmanager 0\.25 can't read .* give the token, or use Alertmanager 0\.26"):
+    with pytest.raises(
+        ConfigurationError, match=r"Alertmanager 0\.25 can't read .* give the token, or use Alertmanager 0\.26"
+    ):
         alertmanager_file(Options(alertmanager=(0, 25), chat_id=5))
 
 
