@@ -107,14 +107,17 @@ class Api:
 
 @contextmanager
 def scraping(
-    prometheus: str, target: str, directory: Path, *options: str, rules: Path | None = None
+    prometheus: str, target: str, directory: Path, *options: str, rules: Path | None = None, config_end: str = ""
 ) -> Iterator[tuple[subprocess.Popen[str], Api]]:
-    """Run a Prometheus that scrapes ``target``; yield its process and its API."""
+    """Run a Prometheus that scrapes ``target``; yield its process and its API.
+
+    ``config_end`` is what its configuration has besides.
+    """
     config = directory / "prometheus.yml"
     config.write_text(
         f"rule_files: [{rules or ''}]\n"
         "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n" + config_end
     )
     port = free_port()
     command = [

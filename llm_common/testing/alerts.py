@@ -124,7 +124,7 @@ def judge(
 
 def seconds_of(duration: str, name: str) -> float:
     """Return the seconds of a duration such as ``90s`` or ``1h30m``; raise an error that names it otherwise."""
-    if not isinstance(duration, str) or not re.fullmatch(r"(?:[0-9]+[smhdw])+", duration):
+    if not re.fullmatch(r"(?:[0-9]+[smhdw])+", str(duration)):
         raise ConfigurationError(f"{name} is {duration!r}; accepted: a duration such as 90s, 10m, 1h30m or 2d")
     return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", duration))
 
