@@ -192,8 +192,8 @@ READERS: Mapping[str, Callable[[object, str], Any]] = MappingProxyType(
 """Every setting, with what turns a raw value and the name of its source into a checked one."""
 
 
-TABLES_OF_TOOLS = ("lint",)
-"""Tables inside of ours that a tool reads: ``llm-common lint`` has its own."""
+TABLES_OF_TOOLS = ("lint", "monitoring")
+"""Tables inside of ours that a command reads: ``llm-common lint`` and ``llm-common monitoring``."""
 
 
 def _check_keys(pyproject: Pyproject) -> None:

@@ -77,8 +77,8 @@ def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seco
 
 
 @contextmanager
-def demo() -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120"]
+def demo(*options: str) -> Iterator[str]:
+    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120", *options]
     environ = {**os.environ, "LLM_COMMON_APP": "demo_bot", "LLM_COMMON_ENV": "preprod", "PYTHONUNBUFFERED": "1"}
     with running(command, stdout=subprocess.PIPE, env=environ) as process:
         for line in cast("IO[str]", process.stdout):

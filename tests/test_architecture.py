@@ -27,10 +27,11 @@ FLOORS = [
     ["__init__", "exposition", "older"],
     ["integrations"],
     ["prometheus"],
+    ["reporting"],
+    ["lint"],
     ["monitoring"],
     ["testing"],
     ["demo"],
-    ["lint"],
     ["cli"],
     ["__main__"],
 ]

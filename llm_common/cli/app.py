@@ -5,8 +5,10 @@ from typing import Annotated
 
 import typer
 
+from llm_common.cli.check import check
 from llm_common.cli.demo import demo
 from llm_common.cli.lint import lint
+from llm_common.cli.monitoring import monitoring
 
 app = typer.Typer(
     name="llm-common",
@@ -17,6 +19,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(lint)
+app.command()(check)
+app.add_typer(monitoring)
 
 
 def print_version(wanted: bool) -> None:

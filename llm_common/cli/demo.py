@@ -25,6 +25,9 @@ def demo(
         typer.Option(help="Names of backends, separated by commas.", show_default="what the settings say"),
     ] = None,
     seed: Annotated[int, typer.Option(help="What all chance in it follows from.")] = 1,
+    outage: Annotated[
+        float, typer.Option(min=0, help="How many seconds, at first, the model is down; see your alerts ring.")
+    ] = 0.0,
 ) -> None:
     """Run a small shop, its support bot and its website, and watch their metrics.
 
@@ -38,7 +41,7 @@ def demo(
     # Whether this is a terminal is not for FORCE_COLOR to say: a live screen is of no use in a pipe.
     console = Console(force_terminal=sys.stdout.isatty())
     try:
-        run_demo(Options(seconds, port, backend, seed), console)
+        run_demo(Options(seconds, port, backend, seed, outage), console)
     except DemoError as problem:
         typer.echo(f"llm-common demo: {problem}", err=True)
         raise typer.Exit(problem.status) from None

@@ -9,23 +9,17 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
+from llm_common.cli.reports import known_format, write
 from llm_common.errors import ConfigurationError
-from llm_common.lint.config import configured, expand
+from llm_common.lint.config import configured, meant
 from llm_common.lint.files import File, find, standard_input
-from llm_common.lint.reports import FORMATS, explained
 from llm_common.lint.rules import RULES
 from llm_common.lint.run import lint as findings_in
+from llm_common.reporting.formats import FORMATS, explained
 from llm_common.settings import find_pyproject
 
 LONG = 200
 """From how many files on a terminal shows a progress bar."""
-
-
-def known_format(name: str) -> str:
-    """Return ``name`` if it is a format; raise typer's usage error otherwise."""
-    if name not in FORMATS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(FORMATS)}")
-    return name
 
 
 def lint(
@@ -78,7 +72,7 @@ def run(
         write("".join(f"{rule.code}  {rule.summary}\n" for rule in RULES.values()))
         return 0
     if explain is not None:
-        codes = expand([explain], "the option --explain")
+        codes = meant([explain], "the option --explain")
         write("\n".join(explained(RULES[code]) for code in sorted(codes)))
         return 0
     config = configured(find_pyproject(Path.cwd()), select, ignore)
@@ -95,9 +89,3 @@ def shown_progress(files: Sequence[File]) -> Iterator[File]:
     """Yield the files, with a progress bar where that takes a while and somebody watches."""
     watched = sys.stderr.isatty() and len(files) >= LONG
     yield from track(files, "checking", console=Console(stderr=True), transient=True, disable=not watched)
-
-
-def write(text: str) -> None:
-    """Write to standard output, with escapes for what its encoding lacks."""
-    encoding = sys.stdout.encoding or "utf-8"
-    typer.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)

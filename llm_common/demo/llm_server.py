@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from random import Random
 from socketserver import TCPServer
 from threading import Event, Lock, Thread
+from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
@@ -86,8 +87,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False  # so that closing waits for requests under way and leaves no thread behind
     request_queue_size = 64
 
-    def __init__(self, chance: Random, moods: Moods) -> None:
+    def __init__(self, chance: Random, moods: Moods, outage: float) -> None:
         self.closing = Event()
+        self._up_from = monotonic() + outage
         self._chance = chance
         self._moods = moods
         self._lock = Lock()
@@ -102,6 +104,8 @@ class _Server(ThreadingHTTPServer):
 
     def think(self) -> HTTPStatus | None:
         """Take as long as the mood of the moment has it, and return the trouble met, if any."""
+        if monotonic() < self._up_from:
+            return HTTPStatus.SERVICE_UNAVAILABLE
         moods = self._moods
         with self._lock:
             slow, fate = self._chance.random() < moods.slow, self._chance.random()
@@ -117,12 +121,14 @@ class _Server(ThreadingHTTPServer):
 class LlmServer:
     """The running server, on any free port of the loopback interface. Use it in a ``with`` statement."""
 
-    def __init__(self, chance: Random, moods: Moods | None = None) -> None:
+    def __init__(self, chance: Random, moods: Moods | None = None, outage: float = 0.0) -> None:
         """Start to listen. ``chance`` decides which request meets which of the ``moods``.
+
+        For the first ``outage`` seconds every request meets an error instead.
 
         Raises :class:`OSError` where no port can be had.
         """
-        self._server = _Server(chance, Moods() if moods is None else moods)
+        self._server = _Server(chance, Moods() if moods is None else moods, outage)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), name="demo LLM server")
         self._thread.start()
 

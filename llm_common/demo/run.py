@@ -58,6 +58,8 @@ class Options:
     """Names of backends, separated by commas; ``None`` leaves them to the settings."""
     seed: int = 1
     """What all chance follows from."""
+    outage: float = 0.0
+    """How many seconds, at first, the language model is down."""
 
 
 def run_demo(options: Options, console: Console) -> None:
@@ -81,7 +83,7 @@ async def _run(options: Options, console: Console) -> None:
             knowledge, orders = Knowledge(), OrderBook(chances("orders"))
             try:
                 metrics = cleanup.enter_context(start_metrics_server(options.port))
-                llm_server = cleanup.enter_context(LlmServer(chances("LLM")))
+                llm_server = cleanup.enter_context(LlmServer(chances("LLM"), outage=options.outage))
                 llm = await cleanup.enter_async_context(LlmClient(ADDRESS, llm_server.port))
                 bot = SupportBot(knowledge, orders, llm)
                 web = await cleanup.enter_async_context(WebServer(web_app(knowledge, orders, bot)))

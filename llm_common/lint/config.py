@@ -2,15 +2,15 @@
 
 import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llm_common.errors import ConfigurationError
 from llm_common.lint.rules import ALWAYS, RULES
+from llm_common.reporting.rules import expand, hint
 from llm_common.settings import Pyproject
 
 TABLE = "tool.llm_common.lint"
@@ -97,13 +97,13 @@ def configured(pyproject: Pyproject | None, select: Iterable[str] = (), ignore: 
         )
 
     def codes(name: str) -> frozenset[str]:
-        return expand(texts(table.get(name, []), source(name)), source(name))
+        return meant(texts(table.get(name, []), source(name)), source(name))
 
     def source(name: str) -> str:
         return f"{name} in [{TABLE}] of {path}"
 
     def option(name: str, given: Iterable[str]) -> frozenset[str]:
-        return expand([one for text in given for one in text.split(",")], f"the option --{name}")
+        return meant([one for text in given for one in text.split(",")], f"the option --{name}")
 
     selected = option("select", select) or codes("select") or frozenset(RULES)
     found = Config(
@@ -112,7 +112,7 @@ def configured(pyproject: Pyproject | None, select: Iterable[str] = (), ignore: 
         tuple(
             (
                 pattern,
-                expand(texts(value, source(f"per-file-ignores.{pattern}")), source(f"per-file-ignores.{pattern}")),
+                meant(texts(value, source(f"per-file-ignores.{pattern}")), source(f"per-file-ignores.{pattern}")),
             )
             for pattern, value in per_file.items()
         ),
@@ -131,22 +131,6 @@ def texts(value: object, source: str) -> list[str]:
     return value
 
 
-def expand(codes: Iterable[str], source: str) -> frozenset[str]:
-    """Return the codes that codes and beginnings of codes mean: ``LC1`` is all of that group."""
-    found: set[str] = set()
-    for one in codes:
-        code = one.strip().upper()
-        meant = [known for known in RULES if code and known.startswith(code)]
-        if code and not meant:
-            raise ConfigurationError(
-                f"{source} names {one.strip()!r}, which is no code{hint(code, RULES)} "
-                "('llm-common lint --list' shows them all)"
-            )
-        found.update(meant)
-    return frozenset(found)
-
-
-def hint(given: str, known: Collection[str]) -> str:
-    """Return a question after the nearest of ``known``, or an empty text."""
-    close = get_close_matches(given, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+def meant(codes: Iterable[str], source: str) -> frozenset[str]:
+    """Return the linter's codes that codes and beginnings of codes mean."""
+    return expand(codes, source, RULES, "lint")

@@ -11,7 +11,7 @@ from llm_common.http_labels import SERVER
 from llm_common.monitoring import conditions
 from llm_common.monitoring.conditions import ACTION, FAST, SLOW, burns, share_above, slower_than
 from llm_common.monitoring.options import Options, Thresholds
-from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, like, other_than, rate
+from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, ending, like, other_than, rate
 
 CRITICAL, WARNING = "critical", "warning"
 APP = "{{ $labels.app }} ({{ $labels.env }})"
@@ -89,7 +89,7 @@ def _about_actions(limits: Thresholds) -> Iterator[Alert]:
         "\nor\n".join(
             [
                 *(
-                    slower_than(seconds, ACTION_DURATION, ACTION, least, name=like(f".+{suffix}"))
+                    slower_than(seconds, ACTION_DURATION, ACTION, least, name=like(ending(suffix)))
                     for suffix, seconds in suffixes.items()
                 ),
                 conditions.tasks_slower_than(limits.task_seconds),
@@ -106,7 +106,7 @@ def _about_actions(limits: Thresholds) -> Iterator[Alert]:
     yield Alert(
         "AgentRunsCancelled",
         share_above(
-            limits.agent_cancelled_share, ACTION_COUNT, ACTION, Status.CANCELLED, least, name=like(f".+{AGENT}")
+            limits.agent_cancelled_share, ACTION_COUNT, ACTION, Status.CANCELLED, least, name=like(ending(AGENT))
         ),
         "10m",
         WARNING,

@@ -15,6 +15,7 @@ from llm_common.monitoring.promql import (
     WINDOW,
     Match,
     Recording,
+    ending,
     like,
     over_time,
     quantile,
@@ -69,7 +70,7 @@ def tasks_slower_than(seconds: float) -> str:
 
     The mean comes first: of few runs, in buckets as wide as hours, a quantile says little.
     """
-    name = like(f".+{TASK}")
+    name = like(ending(TASK))
     buckets, total, count = (
         over_time("sum", RECORDINGS[ACTION_DURATION.name, part], SLOW_TASK_WINDOW, by=by, name=name)
         for part, by in (("bucket", (*ACTION, "le")), ("sum", ACTION), ("count", ACTION))
@@ -107,7 +108,7 @@ def only_failing() -> str:
 
 def vanished(window: str, least: float) -> str:
     """Return how often per minute handlers ran yesterday that ran last week too and didn't within ``window``."""
-    recorded, name = RECORDINGS[ACTION_COUNT.name, ""], like(f".+{HANDLER}")
+    recorded, name = RECORDINGS[ACTION_COUNT.name, ""], like(ending(HANDLER))
     yesterday, last_week = (
         f"{over_time('avg', recorded, window, by=ACTION, offset=ago, name=name)} * 60 >= {least:g}"
         for ago in ("1d", "1w")
@@ -150,7 +151,7 @@ def seconds_of(duration: str) -> float:
 
 
 def _seen(window: str, suffix: str, ago: str = "", **labels: Any) -> str:
-    return over_time("present", ACTION_SEEN, window, by=ACTION, offset=ago, name=like(f".+{suffix}"), **labels)
+    return over_time("present", ACTION_SEEN, window, by=ACTION, offset=ago, name=like(ending(suffix)), **labels)
 
 
 def _intervals(interval: str, while_: str, **labels: Any) -> str:

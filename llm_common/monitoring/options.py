@@ -68,6 +68,10 @@ class Options:
     objectives: Objectives = field(default_factory=Objectives)
     chat_id: int = 0
     """The Telegram chat that alerts are sent to; groups have negative numbers. 0 where it isn't known yet."""
+    chats: tuple[tuple[str, int], ...] = ()
+    """Applications whose alerts go to a chat of their own, by the label ``app``, and that chat."""
+    token_file: str = "/run/secrets/telegram_token"  # noqa: S105 - a path
+    """Where Alertmanager finds the bot's token, read anew for each message; by default a compose secret."""
     alertmanager: tuple[int, int] = (0, 28)
     """The version of Alertmanager: from 0.26 on it reads the bot's token from a file."""
     telegram_api: str = "https://api.telegram.org"
@@ -76,6 +80,11 @@ class Options:
     """Where the documentation is served; alerts link to its runbooks if this is set."""
     recording_rules: bool = True
     """Whether dashboards ask for what the recording rules made; else for the raw series."""
+
+    @property
+    def reads_token_file(self) -> bool:
+        """Whether that Alertmanager reads the bot's token from a file; else its configuration has to have the token."""
+        return self.alertmanager >= (0, 26)
 
 
 def _check_share(name: str, share: float) -> None:

@@ -6,7 +6,7 @@ sums over fewer labels is the sum.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llm_common.action_names import HANDLER, TASK
 from llm_common.catalog import (
@@ -25,6 +25,8 @@ from llm_common.catalog import (
 
 WINDOW = "5m"
 """Over how long recorded rates are taken: at least four scrapes, so that a missed one changes little."""
+WINDOW_SECONDS = 300
+"""The same in seconds."""
 
 PARTS = {Kind.HISTOGRAM: ("bucket", "sum", "count"), Kind.COUNTER: ("",), Kind.GAUGE: ("",)}
 """What a scrape shows of each kind of metric, as endings of its name."""
@@ -35,6 +37,11 @@ class Match(NamedTuple):
 
     operator: str
     value: str
+
+
+def equal(value: str) -> Match:
+    """Match this value alone."""
+    return Match("=", value)
 
 
 def like(pattern: str) -> Match:
@@ -52,13 +59,22 @@ def other_than(value: str) -> Match:
     return Match("!=", value)
 
 
+Wanted = str | Match | tuple[Match, ...]
+"""What a label has to be: a value, what it has to be like, or several of those at once."""
+
+
+def ending(*suffixes: str) -> str:
+    """Return a pattern for names of actions with one of the suffixes; ``_task`` alone is called ``task``."""
+    return f"(.+_)?({'|'.join(suffix.removeprefix('_') for suffix in suffixes)})"
+
+
 def quoted(text: str) -> str:
     """Return ``text`` as a string of PromQL."""
     escaped = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
 
 
-def series(metric: Metric, part: str = "", /, **labels: str | Match) -> str:
+def series(metric: Metric, part: str = "", /, **labels: Wanted) -> str:
     """Return the selector of a metric's series: ``series(ACTION_COUNT, status="error", name=like(".+_task"))``.
 
     ``part`` is what is meant of a histogram: ``bucket``, ``sum`` or ``count``. Raises :class:`ValueError` for a part or
@@ -96,7 +112,7 @@ class Recording(NamedTuple):
         """What is recorded."""
         return self.formula or f"sum by ({', '.join(self.labels)}) (rate({series(self.metric, self.part)}[{WINDOW}]))"
 
-    def series(self, **labels: str | Match) -> str:
+    def series(self, **labels: Wanted) -> str:
         """Return the selector of the recorded series; raises :class:`ValueError` for a label that isn't kept."""
         return _selector(self.name, self.labels, labels)
 
@@ -137,17 +153,22 @@ def rate(
     by: Iterable[str] = (),
     recorded: bool = True,
     offset: str = "",
-    **labels: str | Match,
+    over: str = WINDOW,
+    **labels: Wanted,
 ) -> str:
     """Return how much the matching series grow per second, summed over all but the labels in ``by``.
 
     ``recorded`` asks for what the recording rules made, else for the raw series; the numbers are the same. ``offset``
-    is how long before, such as ``1w``. Raises :class:`ValueError` for a label that isn't there or isn't recorded.
+    is how long before, such as ``1w``. ``over`` is a window that is longer than :data:`WINDOW`; recorded series that
+    began within it are averaged since then. Raises :class:`ValueError` for a label that isn't there or isn't recorded.
     """
     recording = RECORDINGS[metric.name, part]
     selector = recording.series(**labels)  # also where raw series are asked: both have to be possible
     back = f" offset {offset}" if offset else ""
-    inner = f"{selector}{back}" if recorded else f"rate({series(metric, part, **labels)}[{WINDOW}]{back})"
+    if not recorded:
+        inner = f"rate({series(metric, part, **labels)}[{over}]{back})"
+    else:
+        inner = f"{selector}{back}" if over == WINDOW else f"avg_over_time({selector}[{over}]{back})"
     return f"sum{_by(by, recording.labels)} ({inner})"
 
 
@@ -159,7 +180,7 @@ def over_time(
     *,
     by: Iterable[str] = (),
     offset: str = "",
-    **labels: str | Match,
+    **labels: Wanted,
 ) -> str:
     """Return what ``function`` (such as ``sum``) makes of what was recorded within ``window``, summed as in rates.
 
@@ -169,13 +190,76 @@ def over_time(
     return f"sum{_by(by, recording.labels)} ({function}_over_time({recording.series(**labels)}[{window}]{back}))"
 
 
-def increase(metric: Metric, window: str, /, *, by: Iterable[str] = (), offset: str = "", **labels: str | Match) -> str:
-    """Return by how much the matching raw series of a counter grew within ``window``, summed as in :func:`rate`."""
+def increase(
+    metric: Metric,
+    window: str,
+    /,
+    *,
+    by: Iterable[str] = (),
+    recorded: bool = False,
+    offset: str = "",
+    **labels: Wanted,
+) -> str:
+    """Return by how much the matching series of a counter grew within ``window``, summed as in :func:`rate`.
+
+    ``recorded`` adds up what was recorded each :data:`WINDOW`, which is cheap over long windows and blind in shorter
+    ones.
+    """
     back = f" offset {offset}" if offset else ""
+    if recorded:
+        selector = RECORDINGS[metric.name, ""].series(**labels)
+        return f"sum{_by(by, metric.labels)} (sum_over_time({selector}[{window}:{WINDOW}]{back})) * {WINDOW_SECONDS}"
     return f"sum{_by(by, metric.labels)} (increase({series(metric, **labels)}[{window}]{back}))"
 
 
-def in_progress(*, by: Iterable[str] = (), **labels: str | Match) -> str:
+def share(part: str, whole: str) -> str:
+    """Return which share of ``whole`` is ``part``, both summed by the same labels.
+
+    It is 0 where there is a whole and no part, and there is none where there is no whole.
+    """
+    return f"({part} or 0 * {whole}) / ({whole} > 0)"
+
+
+def within(
+    bound: float,
+    metric: Metric,
+    /,
+    *,
+    by: Iterable[str] = (),
+    recorded: bool = True,
+    offset: str = "",
+    **labels: Wanted,
+) -> str:
+    """Return the share of a histogram's observations that were not above ``bound``, one of its buckets' bounds.
+
+    Raises :class:`ValueError` for any other bound. ``le`` is matched in both spellings of a whole number.
+    """
+    if bound not in metric.buckets:
+        raise ValueError(f"{metric.name} has no bucket up to {bound:g}; it has {', '.join(map(str, metric.buckets))}")
+    asked: dict[str, Any] = {"by": by, "recorded": recorded, "offset": offset, **labels}
+    # Prometheus' own text format says 1.0, OpenTelemetry's collector 1.
+    le = like(f"{bound:g}".replace(".", "[.]").replace("+", "[+]") + "([.]0)?")
+    return share(rate(metric, "bucket", le=le, **asked), rate(metric, "count", **asked))
+
+
+def mean(metric: Metric, /, *, by: Iterable[str] = (), recorded: bool = True, **labels: Wanted) -> str:
+    """Return the mean of a histogram's observations, over all but the labels in ``by``; none where there are none."""
+    asked: dict[str, Any] = {"by": by, "recorded": recorded, **labels}
+    total, count = (rate(metric, part, **asked) for part in ("sum", "count"))
+    return f"{total} / ({count} > 0)"
+
+
+def top(count: int, expression: str) -> str:
+    """Return the ``count`` series of ``expression`` with the highest values."""
+    return f"topk({count}, {expression})"
+
+
+def existing(expression: str, where: str, *, on: Iterable[str]) -> str:
+    """Return the series of ``expression`` that share the labels ``on`` with one of the expression ``where``."""
+    return f"{expression} and on ({', '.join(on)}) {where}"
+
+
+def in_progress(*, by: Iterable[str] = (), **labels: Wanted) -> str:
     """Return how many actions have begun and not ended, summed over all but the labels in ``by``."""
     return f"sum{_by(by, ACTION_IN_PROGRESS.labels)} ({series(ACTION_IN_PROGRESS, **labels)})"
 
@@ -188,10 +272,11 @@ def quantile(
     by: Iterable[str] = (),
     recorded: bool = True,
     offset: str = "",
-    **labels: str | Match,
+    over: str = WINDOW,
+    **labels: Wanted,
 ) -> str:
     """Return the quantile ``share`` (0 to 1) of a histogram's observations, over all but the labels in ``by``."""
-    buckets = rate(metric, "bucket", by=(*by, "le"), recorded=recorded, offset=offset, **labels)
+    buckets = rate(metric, "bucket", by=(*by, "le"), recorded=recorded, offset=offset, over=over, **labels)
     return f"histogram_quantile({share:g}, {buckets})"
 
 
@@ -202,16 +287,19 @@ def _by(labels: Iterable[str], known: tuple[str, ...]) -> str:
     return f" by ({', '.join(listed)})" if listed else ""
 
 
-def _selector(name: str, known: tuple[str, ...], labels: dict[str, str | Match]) -> str:
+def _selector(name: str, known: tuple[str, ...], labels: dict[str, Wanted]) -> str:
     if unknown := labels.keys() - set(known):
         raise ValueError(f"{name} has no label {', '.join(sorted(unknown))}; it has {', '.join(known)}")
     matchers = ", ".join(
-        f"{label}{wanted.operator}{quoted(wanted.value)}"
-        for label, wanted in (
-            (label, one if isinstance(one, Match) else Match("=", one)) for label, one in labels.items()
-        )
+        f"{label}{one.operator}{quoted(one.value)}" for label, wanted in labels.items() for one in _matches(wanted)
     )
     return f"{name}{{{matchers}}}" if matchers else name
+
+
+def _matches(wanted: Wanted) -> tuple[Match, ...]:
+    if isinstance(wanted, str):
+        return (equal(wanted),)
+    return (wanted,) if isinstance(wanted, Match) else wanted  # a Match is a tuple too
 
 
 def _total(metric: Metric, *labels: str) -> Recording:
@@ -226,7 +314,7 @@ HTTP_TOTAL = _total(HTTP_REQUESTS, "app", "app_type", "env", "status")
 
 def _seen() -> Recording:
     labels = ("app", "env", "name", "status")
-    raw, by = series(ACTION_COUNT, name=like(f".+({HANDLER}|{TASK})")), f"by ({', '.join(labels)})"
+    raw, by = series(ACTION_COUNT, name=like(ending(HANDLER, TASK))), f"by ({', '.join(labels)})"
     grown = f"sum {by} (increase({raw}[{WINDOW}])) > 0"
     # A counter is born with its first value, as in a process that was restarted: increase() sees nothing of that one.
     born = f"count {by} ({raw} > 0 unless {raw} offset {WINDOW})"

@@ -27,13 +27,14 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> Runs:
 
 def test_the_options_have_defaults(runs: Runs) -> None:
     assert CliRunner().invoke(app, ["demo"]).exit_code == 0
-    assert runs == [(Options(seconds=30, port=0, backends=None, seed=1), False)]
+    assert runs == [(Options(seconds=30, port=0, backends=None, seed=1, outage=0), False)]
 
 
 def test_every_option_reaches_the_demo(runs: Runs) -> None:
     arguments = ["demo", "--seconds", "2.5", "--port", "9101", "--backend", "memory,noop", "--seed", "7"]
+    arguments += ["--outage", "1.5"]
     assert CliRunner().invoke(app, arguments).exit_code == 0
-    assert runs == [(Options(seconds=2.5, port=9101, backends="memory,noop", seed=7), False)]
+    assert runs == [(Options(seconds=2.5, port=9101, backends="memory,noop", seed=7, outage=1.5), False)]
 
 
 def test_forced_colours_make_no_terminal_of_a_pipe(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:

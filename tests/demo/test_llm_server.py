@@ -66,6 +66,15 @@ def test_a_server_in_trouble_answers_with_its_status(moods: Moods, status: int) 
         assert ask(server) == status
 
 
+def test_an_outage_meets_every_request_and_ends() -> None:
+    with LlmServer(seeded(1, "LLM"), CALM, outage=1) as server:
+        until = monotonic() + 20
+        assert ask(server) == 503
+        while (status := ask(server)) == 503:
+            assert monotonic() < until
+        assert status == 200
+
+
 def test_the_same_seed_gives_the_same_troubles_in_the_same_order() -> None:
     moods = Moods(0, 0.3, 0.3, (0, 0))
     runs = []

@@ -9,9 +9,10 @@ import typer.main
 from llm_common.cli.app import app
 from llm_common.lint.config import OPTIONS, Config
 from llm_common.lint.files import SKIPPED, standard_input
-from llm_common.lint.reports import FORMATS
-from llm_common.lint.rules import RULES, Rule
+from llm_common.lint.rules import RULES
 from llm_common.lint.run import lint
+from llm_common.reporting.formats import FORMATS
+from llm_common.reporting.rules import Rule
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lint.md").read_text(encoding="utf-8")
 

@@ -8,8 +8,9 @@ import pytest
 
 from llm_common.errors import ConfigurationError
 from llm_common.lint.config import Config
-from llm_common.lint.files import File, find, shown
+from llm_common.lint.files import File, find
 from llm_common.lint.run import lint
+from llm_common.reporting.findings import shown
 
 
 def write(*paths: str) -> None:
@@ -70,6 +71,18 @@ def test_what_is_no_file_is_left_out() -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.py")
         assert found(".") == []
+
+
+def test_a_pipe_or_a_device_that_is_named_is_a_finding() -> None:
+    os.mkfifo("pipe.py")
+    Path("link.py").symlink_to("pipe.py")
+    write("a.py")
+    findings = lint(find(["pipe.py", "/dev/zero", "a.py"], lambda path: False), Config())
+    assert [(one.path, one.code, one.message) for one in findings] == [
+        ("/dev/zero", "LC902", "this is no file but a pipe, a socket or a device"),
+        ("pipe.py", "LC902", "this is no file but a pipe, a socket or a device"),
+    ]
+    assert [one.code for one in lint(find(["link.py"], lambda path: False), Config())] == ["LC902"]
 
 
 def test_a_path_that_does_not_exist_is_an_error() -> None:

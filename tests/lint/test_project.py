@@ -7,8 +7,8 @@ import pytest
 
 from llm_common.lint.config import Config
 from llm_common.lint.files import File, find
-from llm_common.lint.findings import Finding
 from llm_common.lint.run import lint
+from llm_common.reporting.findings import Finding
 
 IMPORT = "from llm_common import action_tracking\n"
 

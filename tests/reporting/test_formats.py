@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.lint.findings import Finding, Place, finding
-from llm_common.lint.reports import as_github, as_json, as_text, explained
 from llm_common.lint.rules import RULES
+from llm_common.reporting.findings import Finding, Place, finding
+from llm_common.reporting.formats import as_github, as_json, as_text, explained
 
-ONE = finding(Place("shop/menu.py", 7, 11, 8, 2, 5), "LC101", "the name 'Menu' isn't in snake_case", "write 'menu'")
+ONE = finding(Place("shop/menu.py", 7, 11, 8, 2), "LC101", "the name 'Menu' isn't in snake_case", "write 'menu'")
 
 any_finding = st.builds(
     Finding,
@@ -24,7 +24,6 @@ any_finding = st.builds(
     fix=st.text(),
     end_line=st.integers(1, 9999),
     end_column=st.integers(1, 999),
-    first_line=st.integers(1, 9999),
 )
 
 
@@ -59,6 +58,7 @@ def test_json_has_an_object_for_each_finding() -> None:
             "column": 11,
             "end": {"line": 8, "column": 2},
             "code": "LC101",
+            "severity": "error",
             "message": "the name 'Menu' isn't in snake_case",
             "fix": "write 'menu'",
         }

@@ -1,0 +1,169 @@
+"""Where what is checked comes from: files, folders, standard input, and pages that a server answers with."""
+
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPMessage
+from pathlib import Path
+from typing import IO, Any
+
+from llm_common.errors import ConfigurationError
+from llm_common.reporting.findings import shown
+
+MOST_BYTES = 64_000_000
+"""How large a file or a page may be; more is no dashboard, and a page that no Prometheus should be given."""
+
+ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
+"""What Prometheus asks for, without the formats that only Prometheus reads."""
+
+ENDINGS = (".json", ".yml", ".yaml")
+SKIPPED = frozenset({"node_modules", "__pycache__"})
+"""Folders that aren't searched; nor are hidden ones."""
+
+
+class SourceError(ValueError):
+    """Something can't be read. The message says why, :attr:`fix` what to do."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        """Say what is wrong, and what to do about it."""
+        super().__init__(message)
+        self.fix = fix
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A file or a page."""
+
+    shown: str
+    """As reports have it."""
+    path: str = ""
+    """Of a file, absolute."""
+    url: str = ""
+    """Of a page."""
+    given: bytes | None = None
+    """What standard input had."""
+    searched: bool = False
+    """Whether it was found in a folder: what is neither a dashboard nor a rule file is passed over then."""
+
+    def read(self, timeout: float) -> tuple[str, str]:
+        """Return its text and, of a page, its content type. Raises :class:`SourceError`."""
+        kind = ""
+        if self.given is not None:
+            content = self.given
+        elif self.url:
+            content, kind = fetch(self.url, timeout)
+        else:
+            content = load(self.path)
+        try:
+            return content.decode("utf-8-sig").replace("\r\n", "\n"), kind
+        except UnicodeDecodeError as problem:
+            raise SourceError(f"the text isn't UTF-8: {problem.reason}", "save it as UTF-8") from None
+
+
+def load(path: str) -> bytes:
+    """Return what a file has. Raises :class:`SourceError`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as problem:
+        message = f"the file can't be read: {problem.strerror or problem}"
+        raise SourceError(message, "make it readable, or leave it out") from None
+    return small_enough(content)
+
+
+def small_enough(content: bytes) -> bytes:
+    """Return what was read. Raises :class:`SourceError` where there is more."""
+    if len(content) > MOST_BYTES:
+        raise SourceError(f"it has more than {MOST_BYTES:,} bytes", "split it, or limit how many series there are")
+    return content
+
+
+class NoRedirect(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect: Prometheus may be configured not to, and what is checked has to be what was named."""
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> None:
+        """Return no request, so that the answer itself is an error."""
+
+
+def fetch(url: str, timeout: float) -> tuple[bytes, str]:
+    """Return what a server answers with, and its content type, within ``timeout`` seconds in all.
+
+    Raises :class:`SourceError`.
+    """
+    deadline = time.monotonic() + timeout
+    fix = "name the address that Prometheus scrapes, while the application runs"
+    try:
+        request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http and https alone get here
+        with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as answer:
+            content = b"".join(chunks(answer, deadline, timeout))
+            return small_enough(content), answer.headers.get("Content-Type", "")
+    except urllib.error.HTTPError as problem:
+        problem.close()
+        where = problem.headers.get("Location")
+        if where and problem.code in {301, 302, 303, 307, 308}:
+            message = f"the server answers {problem.code} and sends on to {where!r}"
+            raise SourceError(message, "name that address, if it is the page") from None
+        raise SourceError(f"the server answers {problem.code} {problem.reason}", fix) from None
+    except TimeoutError:
+        raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
+    except (OSError, HTTPException, ValueError) as problem:
+        reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
+        if isinstance(reason, TimeoutError):
+            raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
+        if isinstance(reason, SourceError):
+            raise reason from None
+        said = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
+        raise SourceError(f"the page can't be read: {said}", fix) from None
+
+
+def chunks(answer: Any, deadline: float, timeout: float) -> Iterator[bytes]:
+    """Yield an answer as it comes, until it is too large. Raises :class:`TimeoutError` behind the deadline."""
+    size = 0
+    while size <= MOST_BYTES and (chunk := answer.read1(1 << 20)):
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        size += len(chunk)
+        yield chunk
+
+
+def is_url(name: str) -> bool:
+    """Return whether a name is the address of a page."""
+    return name.lower().startswith(("http://", "https://"))
+
+
+def source(name: str, standard_input: bytes = b"") -> Source:
+    """Return what a name stands for. Raises :class:`ConfigurationError` where that doesn't exist."""
+    if name == "-":
+        return Source("<stdin>", given=standard_input)
+    if is_url(name):
+        return Source(name, url=name)
+    if os.path.lexists(name):
+        return Source(shown(name), path=os.path.abspath(name))
+    raise ConfigurationError(
+        f"there is no file or folder {name!r}; name one that exists, or the address of a page (http://…)"
+    )
+
+
+def sources(names: Iterable[str], standard_input: bytes = b"") -> list[Source]:
+    """Return what names stand for, each once: files, pages, and what is in folders."""
+    found: dict[str, Source] = {}
+    for name in names:
+        here = search(Path(name)) if os.path.isdir(name) else [source(name, standard_input)]
+        for one in here:
+            found.setdefault(os.path.realpath(one.path) if one.path else one.shown, one)
+    return list(found.values())
+
+
+def search(folder: Path) -> Iterator[Source]:
+    """Yield the files in a folder, and those below, that could be dashboards or rules, in alphabetical order."""
+    for here, below, names in os.walk(folder):
+        below[:] = sorted(one for one in below if not one.startswith(".") and one not in SKIPPED)
+        for name in sorted(names):
+            path = os.path.join(here, name)
+            if name.endswith(ENDINGS) and not name.startswith(".") and os.path.isfile(path):
+                yield Source(shown(path), path=os.path.abspath(path), searched=True)
