@@ -313,11 +313,11 @@ HTTP_TOTAL = _total(HTTP_REQUESTS, "app", "app_type", "env", "status")
 
 
 def _seen() -> Recording:
-    labels = ("app", "env", "name")
-    raw, by = series(ACTION_COUNT, name=like(f".+({HANDLER}|{TASK})")), f"by ({', '.join(labels)})"
+    labels = ("app", "env", "name", "status")
+    raw, by = series(ACTION_COUNT, name=like(ending(HANDLER, TASK))), f"by ({', '.join(labels)})"
     grown = f"sum {by} (increase({raw}[{WINDOW}])) > 0"
     # A counter is born with its first value, as in a process that was restarted: increase() sees nothing of that one.
-    born = f"count {by} ({raw} unless {raw} offset {WINDOW})"
+    born = f"count {by} ({raw} > 0 unless {raw} offset {WINDOW})"
     return Recording(ACTION_COUNT, "", labels, "seen", f"{grown}\nor\n{born}")
 
 

@@ -11,6 +11,7 @@ import pytest
 from llm_common import action_tracking, configure
 from llm_common.catalog import EXTRA_METRICS, METRICS, Kind
 from llm_common.monitoring.alerts import Alert, alerts
+from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
 from llm_common.testing import record_metrics
 from servers import program
@@ -40,6 +41,17 @@ def test_a_runbook_names_severity_duration_and_thresholds_as_the_rule_has_them(a
     assert first.replace("\n", " ") == expected
     for start in ("First look", "Usual causes"):
         assert any(paragraph.startswith(start) for paragraph in rest)
+
+
+def test_the_runbooks_name_dashboards_rows_and_panels_that_exist() -> None:
+    titles = set[str]()
+    for text in dashboard_files(Options()).values():
+        dashboard = json.loads(text)
+        panels = [inner for one in dashboard["panels"] for inner in (one, *one.get("panels", ()))]
+        titles |= {dashboard["title"], *(one["title"] for one in panels)}
+    named = re.findall(r"(?<!\*)\*([^*]+)\*(?!\*)", QUERY.sub("", PAGE.read_text(encoding="utf-8")))
+    assert len(named) > len(ALERTS)
+    assert {" ".join(title.split()) for title in named} <= titles
 
 
 @pytest.mark.once

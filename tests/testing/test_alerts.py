@@ -171,6 +171,10 @@ def test_rules_of_a_team_are_evaluated_instead(place: str, tmp_path: Path, recor
             "every is '1w'; what happens less often than 1d is never missed",
         ),
         (
+            lambda one: one.assert_alert_fires("ActionSlow", for_="1h", rules="rules.yml", options=Options()),
+            "give either options or rules, not both",
+        ),
+        (
             lambda one: one.assert_alert_fires("ActionSlow", for_="1h", rules="nowhere"),
             "rules is 'nowhere'; accepted: a file of rules, or a folder",
         ),
