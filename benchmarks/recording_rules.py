@@ -114,37 +114,41 @@ class Samples:
         shown = ",".join(f'{label}="{value}"' for label, value in labels.items())
         self.file.writelines(f"{name}{{{shown}}} {growth * place} {at}\n" for place, at in enumerate(self.times))
 
-    def histogram(self, metric: Metric, labels: Mapping[str, str], growth: int) -> None:
-        """Write the series of a histogram whose observations spread evenly over its buckets."""
-        bounds = [*(repr(float(bound)) for bound in metric.buckets), "+Inf"]
-        for place, bound in enumerate(bounds, 1):
-            self.add(f"{metric.name}_bucket", {**labels, "le": bound}, growth * place // len(bounds))
+    def histogram(self, metric: Metric, labels: Mapping[str, str], growth: int, shape: float) -> None:
+        """Write the series of a histogram; the higher ``shape``, the longer are most of its durations."""
+        for place, bound in enumerate(metric.buckets, 1):
+            inside = round(growth * (place / len(metric.buckets)) ** shape)
+            self.add(f"{metric.name}_bucket", {**labels, "le": repr(float(bound))}, inside)
+        self.add(f"{metric.name}_bucket", {**labels, "le": "+Inf"}, growth)
         self.add(f"{metric.name}_sum", labels, 3 * growth)
         self.add(f"{metric.name}_count", labels, growth)
 
 
 def write_samples(path: Path, instances: int, actions: int, times: Sequence[int]) -> int:
-    """Write what ``instances`` with ``actions`` each would have shown; return how many series that is."""
+    """Write what ``instances`` with ``actions`` each would have shown; return how many series that is.
+
+    No two actions have the same figures, since which of them are the first fifteen would be anybody's choice.
+    """
     kinds = (*SUFFIXES, "")
     series = [
         (
             {"app": "shop_bot", "env": "prod", "instance": f"shop-{instance}:8000", "name": name},
-            60 * (1 + (7 * instance + number) % 5),
+            600 * (1 + (7 * instance + number) % 5) + number,
             number,
         )
         for instance in range(instances)
         for number in range(actions)
         for name in [f"step_{number}{kinds[number % len(kinds)]}"]
     ]
-    calls = [(labels, runs) for labels, runs, _ in series if labels["name"].endswith(LLM_CALL)]
+    calls = [one for one in series if one[0]["name"].endswith(LLM_CALL)]
     samples = Samples(path, times)
     with samples.file:
         samples.family(ACTION_DURATION)
-        for labels, runs, _ in series:
-            samples.histogram(ACTION_DURATION, labels, runs)
+        for labels, runs, number in series:
+            samples.histogram(ACTION_DURATION, labels, runs, 1 + number / actions)
         samples.family(ACTION_COUNT)
         for labels, runs, number in series:
-            failed, stopped = runs * (number % 10) // 100, runs * (number % 3) // 100
+            failed, stopped = 2 * number, number
             grown = {Status.OK: runs - failed - stopped, Status.ERROR: failed, Status.CANCELLED: stopped}
             for status, growth in grown.items():
                 samples.add(ACTION_COUNT.name, {**labels, "status": status}, growth)
@@ -152,10 +156,10 @@ def write_samples(path: Path, instances: int, actions: int, times: Sequence[int]
         for labels, runs, _ in series:
             samples.add(ACTION_SIZE.name, labels, 100 * runs)
         samples.family(ACTION_FIRST_ITEM)
-        for labels, runs in calls:
-            samples.histogram(ACTION_FIRST_ITEM, labels, runs)
+        for labels, runs, number in calls:
+            samples.histogram(ACTION_FIRST_ITEM, labels, runs, 1 + number / actions)
         samples.family(LLM_TOKENS)
-        for labels, runs in calls:
+        for labels, runs, _ in calls:
             for kind in ("input", "output"):
                 samples.add(LLM_TOKENS.name, {**labels, "token_type": kind, "model": "small"}, 50 * runs)
         samples.family(ACTION_IN_PROGRESS)
