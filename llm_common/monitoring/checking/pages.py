@@ -223,8 +223,8 @@ def with_pages(known: Vocabulary, families: Iterable[Family], metrics: Iterable[
         values = {label: seen_values(label, frozenset(found)) for label, found in labels.items()}
         if name not in ours:
             series[name] = Series(values, grows[name])
-        elif (before := known.series[name].labels) is not None:
-            series[name] = replace(known.series[name], labels=extended(before, values))
+        else:
+            series[name] = replace(known.series[name], labels=extended(known.series[name].labels or {}, values))
     return replace(known, series=series, complete=True)
 
 

@@ -109,8 +109,6 @@ def fetch(url: str, timeout: float) -> tuple[bytes, str]:
             message = f"the server answers {problem.code} and sends on to {where!r}"
             raise SourceError(message, "name that address, if it is the page") from None
         raise SourceError(f"the server answers {problem.code} {problem.reason}", fix) from None
-    except TimeoutError:
-        raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
     except (OSError, HTTPException, ValueError) as problem:
         reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
         if isinstance(reason, TimeoutError):

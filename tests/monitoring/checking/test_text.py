@@ -61,7 +61,7 @@ def test_there_is_a_region_for_each_character(text: str) -> None:
     ],
 )
 def test_variables_are_replaced_by_what_fits(text: str, expected: str) -> None:
-    variables = {"window": Variable(duration=True), "few": Variable(("1", "2"))}
+    variables = {"window": Variable(duration=True), "few": Variable(("1", "2")), "group": Variable(("app", "env"))}
     assert str(parsed(text, variables)) == expected
 
 
