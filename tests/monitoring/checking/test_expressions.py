@@ -198,9 +198,9 @@ def test_what_does_not_exist_is_a_finding(expression: str, expected: list[str]) 
         (
             "genapp_http_request_size_bytes_bucket{le='7'}",
             (
-                "'7' is no bound of genapp_http_request_size_bytes_bucket; its bounds are 100.0, 1000.0, 5000.0, "
-                "10000.0, 50000.0, 100000.0, 500000.0, 1000000.0, 5000000.0, 10000000.0, 50000000.0, 100000000.0, 500000000.0, "
-                "1000000000.0, +Inf"
+                "'7' is no bound of genapp_http_request_size_bytes_bucket; its bounds are "
+                "100.0, 1000.0, 5000.0, 10000.0, 50000.0, 100000.0, 500000.0, 1000000.0, 5000000.0, 10000000.0, "
+                "50000000.0, 100000000.0, 500000000.0, 1000000000.0, +Inf"
             ),
         ),
         (
