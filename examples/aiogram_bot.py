@@ -1,12 +1,14 @@
 """A shop's bot made with aiogram. Every handler is an action, and every request to Telegram is counted.
 
-Run it with a token of your own, and look at http://127.0.0.1:9464/metrics meanwhile::
+Run it with a token of your own, which @BotFather gives you, and look at http://127.0.0.1:9464/metrics meanwhile::
 
+    pip install aiogram
     BOT_TOKEN=... python examples/aiogram_bot.py
 """
 
 import asyncio
 import os
+import sys
 
 from aiogram import Bot, Dispatcher, F, Router
 from aiogram.client.telegram import TelegramAPIServer
@@ -25,7 +27,7 @@ class SoldOutError(Exception):
     """There is nothing left of what was ordered."""
 
 
-@router.message(Command("menu"))
+@router.message(Command("start", "menu"))
 async def menu(message: Message) -> None:
     """Show what there is; the action ``menu_handler``."""
     buttons = [[InlineKeyboardButton(text=dish, callback_data=f"order:{dish}")] for dish in STOCK]
@@ -63,5 +65,7 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
+    if not os.environ.get("BOT_TOKEN"):
+        sys.exit("No token: run it as BOT_TOKEN=... python examples/aiogram_bot.py")
     configure(app="shop_bot")
     asyncio.run(main())

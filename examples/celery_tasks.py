@@ -16,7 +16,7 @@ from llm_common import configure, current_action
 from llm_common.integrations.celery import track_tasks
 from llm_common.prometheus import start_metrics_server
 
-app = Celery("shop", broker=os.environ.get("CELERY_BROKER_URL", "memory://"))
+app = Celery("shop", broker=os.environ.get("CELERY_BROKER_URL", "memory://localhost"))
 configure(app="shop_tasks")
 track_tasks(names={"shop.send_invoice": "invoice_task"})
 

@@ -1,12 +1,13 @@
 """A shop's bot made with python-telegram-bot. Every handler and job is an action, every request to Telegram is counted.
 
-Run it with a token of your own, and look at http://127.0.0.1:9464/metrics meanwhile::
+Run it with a token of your own, which @BotFather gives you, and look at http://127.0.0.1:9464/metrics meanwhile::
 
     pip install 'python-telegram-bot[job-queue]'
     BOT_TOKEN=... python examples/telegram_bot.py
 """
 
 import os
+import sys
 from typing import Any
 
 from telegram import InlineKeyboardButton, InlineKeyboardMarkup, Update
@@ -60,14 +61,16 @@ def build() -> "Application[Any, Any, Any, Any, Any, Any]":
     builder = ApplicationBuilder().token(os.environ["BOT_TOKEN"]).base_url(f"{api}/bot")
     builder.request(TrackedRequest()).get_updates_request(TrackedRequest(connection_pool_size=1))
     application = builder.build()
-    track_handlers(application, names={order: "place_order_handler"})
-    application.add_handler(CommandHandler("menu", menu))
+    track_handlers(application, names={order: "serve_order_handler"})
+    application.add_handler(CommandHandler(["start", "menu"], menu))
     application.add_handler(CallbackQueryHandler(order, pattern="^order:"))
     application.add_error_handler(sold_out)
     return application
 
 
 if __name__ == "__main__":
+    if not os.environ.get("BOT_TOKEN"):
+        sys.exit("No token: run it as BOT_TOKEN=... python examples/telegram_bot.py")
     configure(app="shop_bot")
     with start_metrics_server(int(os.environ.get("METRICS_PORT", "9464"))) as metrics:
         print(f"metrics: {metrics.url}", flush=True)

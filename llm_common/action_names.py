@@ -31,6 +31,19 @@ def with_suffix(text: str, suffix: str) -> str:
     return name if name.endswith(suffix) or name == suffix[1:] else name + suffix
 
 
+def end_of(dotted: str) -> str:
+    """Return the last part of a dotted name, and those before it as far as that doesn't begin with a letter.
+
+    Where nothing does, ``unnamed`` goes first: no name of an action begins with a digit.
+    """
+    end = ""
+    for part in reversed(dotted.split(".")):
+        end = f"{part}.{end}"
+        if snake_case(end)[:1].isalpha():
+            return end
+    return f"unnamed.{end}"
+
+
 def name_of(target: Any) -> str:
     """Return what a callable is called: a function by its own name, a class or an object by its class.
 

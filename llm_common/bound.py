@@ -1,6 +1,7 @@
 """What trackers and integrations hold: one action, HTTP series or other series, with every backend's recorder of it.
 
 Here is where a measurement meets its backends, one after the other, so that one which raises silences nobody.
+That loop is written out each time: as a function of its own it made an action up to a sixth slower.
 """
 
 import math

@@ -14,7 +14,7 @@ from llm_common.dispatch import unconfigured
 from llm_common.prometheus import render_metrics
 from scraping import Scrape, parsed
 
-pytest.register_assert_rewrite("httpx_transports")
+pytest.register_assert_rewrite("comparing", "httpx_transports")
 pytest_plugins = ["pytester"]
 
 settings.register_profile("project", deadline=None)  # speed is measured in benchmarks/, never in a test

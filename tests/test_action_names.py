@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_common import action_tracking_decorator
-from llm_common.action_names import HANDLER, SUFFIXES, TASK, name_of, snake_case, with_suffix
+from llm_common.action_names import HANDLER, SUFFIXES, TASK, end_of, name_of, snake_case, with_suffix
 from llm_common.decorator import tracked_name
 
 
@@ -49,6 +49,31 @@ def test_any_text_makes_a_name_that_stays_as_it_is(text: str, suffix: str) -> No
     name = with_suffix(text, suffix)
     assert name == snake_case(name)
     assert with_suffix(name, suffix) == name
+
+
+@pytest.mark.parametrize(
+    ("dotted", "name"),
+    [
+        ("send", "send"),
+        ("shop.tasks.send", "send"),
+        ("shop.tasks.SendMail", "send_mail"),
+        ("shop.user.42", "user_42"),
+        ("shop.user.4.2", "user_4_2"),
+        ("shop.2fa", "shop_2fa"),
+        ("shop.кнопка", "shop"),
+        ("_2fa", "unnamed_2fa"),
+        ("4.2", "unnamed_4_2"),
+        ("кнопка", "unnamed"),
+        ("", "unnamed"),
+    ],
+)
+def test_a_dotted_name_ends_with_what_begins_with_a_letter(dotted: str, name: str) -> None:
+    assert snake_case(end_of(dotted)) == name
+
+
+@given(st.text())
+def test_the_end_of_any_text_begins_with_a_letter(text: str) -> None:
+    assert snake_case(end_of(text))[0].isalpha()
 
 
 def menu(*_: Any) -> None: ...

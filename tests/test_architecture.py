@@ -27,11 +27,11 @@ FLOORS = [
     ["__init__", "exposition", "older"],
     ["integrations"],
     ["prometheus"],
-    ["testing"],
-    ["demo"],
     ["reporting"],
     ["lint"],
     ["monitoring"],
+    ["testing"],
+    ["demo"],
     ["cli"],
     ["__main__"],
 ]

@@ -6,6 +6,7 @@ function; ``Bot(token, session=TrackedSession())`` counts the bot's own requests
 
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import dataclass
 from inspect import isclass
 from typing import Any
 
@@ -38,7 +39,16 @@ CONTROL_FLOW = (SkipHandler, CancelHandler)
 NextCall = Callable[[TelegramObject, dict[str, Any]], Awaitable[Any]]
 
 _counted: ContextVar[object] = ContextVar("llm_common_aiogram", default=None)
-"""What is counted around the caller: the id of the update that is routed, or the handler that is called."""
+"""What is counted around the caller: the update that is routed, or the handler that is called."""
+
+
+@dataclass(slots=True)
+class Routing:
+    """An update under way to a handler."""
+
+    update_id: int | None
+    handled: bool = False
+    """Whether a handler was called, which may have passed the update on."""
 
 
 class ActionTrackingMiddleware(BaseMiddleware):
@@ -46,7 +56,7 @@ class ActionTrackingMiddleware(BaseMiddleware):
 
     The action is named after the handler's function or class, in ``snake_case`` with the suffix ``_handler``. The flag
     ``action_tracking`` gives it another name, or leaves the handler out where it is ``False``. An update that no
-    handler takes counts as ``unhandled_update_handler``. What is raised passes through to the error handlers;
+    handler is called for counts as ``unhandled_update_handler``. What is raised passes through to the error handlers;
     :exc:`SkipHandler` and :exc:`CancelHandler` are no errors.
 
     For a part of the bot it is an outer middleware: ``dispatcher.message.outer_middleware(ActionTrackingMiddleware())``
@@ -73,15 +83,16 @@ class ActionTrackingMiddleware(BaseMiddleware):
         router, update = _where(event, data)
         _track_calls(router, event, update)
         before = _counted.get()
-        if update is not None and before == update.update_id:
+        if update is not None and isinstance(before, Routing) and before.update_id == update.update_id:
             return await handler(event, data)
-        _counted.set(None if update is None else update.update_id)
+        routing = Routing(None if update is None else update.update_id)
+        _counted.set(routing)
         try:
             result = await handler(event, data)
         finally:
             _counted.set(before)
         nested = router is not None and router.parent_router is not None  # another router may yet take the update
-        if result is UNHANDLED and not nested and not isinstance(event, ErrorEvent):
+        if result is UNHANDLED and not routing.handled and not nested and not isinstance(event, ErrorEvent):
             with action_tracking(UNHANDLED_UPDATE):
                 pass
         return result
@@ -93,6 +104,8 @@ async def track_call(handler: NextCall, event: TelegramObject, data: dict[str, A
     before = _counted.get()
     if not isinstance(target, HandlerObject) or before is target:
         return await handler(event, data)
+    if isinstance(before, Routing):
+        before.handled = True
     _counted.set(target)
     try:
         name = _action_of(target)

@@ -30,7 +30,7 @@ HARMLESS = frozenset(getattr(signal, name) for name in ("SIGINT", "SIGUSR1") if 
 
 
 def track_tasks(*, names: Mapping[str, str] | None = None, exclude: str | Iterable[str] = ()) -> None:
-    """Count each run of a task as one action, named after the last part of the task's name: ``…_task``.
+    """Count each run of a task as one action, named after the end of the task's name: ``…_task``.
 
     Call it where the application is made, so that each worker does. Tasks whose function is decorated already are left
     alone, and so are Celery's own unless ``names`` names them. In ``names``, which has names of actions for single
@@ -126,7 +126,7 @@ class TaskRuns:
             return None
         if task.name.startswith(OWN) and self.names.given(task.name) is None:
             return None
-        return self.names.name(task.name.rpartition(".")[2], task.name)
+        return self.names.name(task.name, task.name)
 
 
 def left_by(tracker: ActionTracker, exception: BaseException | None) -> None:

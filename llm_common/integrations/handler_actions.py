@@ -3,7 +3,7 @@
 from functools import lru_cache, partial
 from types import TracebackType
 
-from llm_common.action_names import name_of, with_suffix
+from llm_common.action_names import end_of, name_of, with_suffix
 from llm_common.decorator import tracked_name
 from llm_common.tracker import ActionTracker
 from llm_common.tracking import action_tracking
@@ -11,7 +11,10 @@ from llm_common.tracking import action_tracking
 UNHANDLED_UPDATE = "unhandled_update_handler"
 """The action of an update that no handler took."""
 
-_suffixed = lru_cache(maxsize=4096)(with_suffix)
+
+@lru_cache(maxsize=4096)
+def _suffixed(called: str, suffix: str) -> str:
+    return with_suffix(end_of(called), suffix)
 
 
 def is_decorated(callback: object) -> bool:

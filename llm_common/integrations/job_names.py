@@ -5,7 +5,7 @@ Imports no framework.
 
 from collections.abc import Iterable, Mapping
 
-from llm_common.action_names import TASK, with_suffix
+from llm_common.action_names import TASK, end_of, with_suffix
 from llm_common.dispatch import check_name
 
 
@@ -25,11 +25,11 @@ class JobNames:
     def name(self, default: str, *keys: str) -> str | None:
         """Return the name of the action for a job that is known by ``keys``, the most telling first, or ``None``.
 
-        ``default`` is what its function is called. ``None`` stands for a job that isn't counted.
+        ``default`` is what its function is called, or a dotted name. ``None`` stands for a job that isn't counted.
         """
         if not self._exclude.isdisjoint(keys):
             return None
-        return self.given(*keys) or with_suffix(default, TASK)
+        return self.given(*keys) or with_suffix(end_of(default), TASK)
 
     def given(self, *keys: str) -> str | None:
         """Return the name that the application gave to a job which is known by ``keys``, if it did."""

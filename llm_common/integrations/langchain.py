@@ -1,7 +1,7 @@
 """LLM calls and agent runs of LangChain and LangGraph as actions: ``config={"callbacks": [ActionTrackingCallback()]}``.
 
 LangChain tells a callback when a run begins and when it ends, except where an asyncio task is cancelled: then some of
-its paths tell of nothing. So a run that is never ended is ended here, as ``cancelled``, when the graph around it ends,
+its paths tell of nothing. So a run that is never ended is ended here, as ``cancelled``, when the graph around it fails,
 when its task is cancelled, or when LangChain has forgotten it, whichever comes first.
 """
 
@@ -15,9 +15,12 @@ from weakref import finalize
 
 from langchain_core.callbacks import BaseCallbackHandler
 
-from llm_common.action_names import AGENT, LLM_CALL, with_suffix
+from llm_common.action_names import AGENT, LLM_CALL
 from llm_common.dispatch import check_name
-from llm_common.integrations.open_action import OpenAction
+from llm_common.integrations.open_action import OpenAction, named
+
+GRAPHS = frozenset({"langgraph", "langchain_create_agent", "deepagents"})
+"""What graphs are marked as, by LangGraph and by those who make agents of it."""
 
 
 class ActionTrackingCallback(BaseCallbackHandler):
@@ -80,20 +83,24 @@ class ActionTrackingCallback(BaseCallbackHandler):
         metadata: dict[str, Any] | None,
         kwargs: dict[str, Any],
     ) -> None:
-        name = self._llm_call or with_suffix(kwargs.get("name") or _class_name(serialized), LLM_CALL)
-        RUNS.begin(run_id, parent_run_id, name, (metadata or {}).get("ls_model_name"))
+        name = self._llm_call or named(
+            kwargs.get("name") or _class_name(serialized), LLM_CALL, "ActionTrackingCallback(llm_call=…)"
+        )
+        action = RUNS.begin(run_id, parent_run_id, name, (metadata or {}).get("ls_model_name"))
+        if action is not None:
+            action.cover()  # the client is called in this context, or in a copy of it
 
     def on_llm_new_token(
         self, token: Any, *, chunk: Any = None, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any
     ) -> None:
         """Record the first item of a stream, and of the agent run around it."""
         message = getattr(chunk, "message", None)
-        if token or message is None or message.content or getattr(message, "tool_call_chunks", None):
-            RUNS.streamed(run_id)  # else the model has said no more than that it is about to answer
+        said = token or message is None or message.content or getattr(message, "tool_call_chunks", None)
+        RUNS.streamed(run_id, said=bool(said))  # else the model has said no more than that it is about to answer
 
     def on_stream_event(self, event: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
         """Record the first item of a stream of events."""
-        RUNS.streamed(run_id)
+        RUNS.streamed(run_id, said=True)
 
     def on_llm_end(self, response: Any, *, run_id: UUID, parent_run_id: UUID | None = None, **kwargs: Any) -> None:
         """End an LLM call, with the tokens that it used."""
@@ -120,9 +127,11 @@ class ActionTrackingCallback(BaseCallbackHandler):
     ) -> None:
         """Begin an agent run, if it is one."""
         marks = metadata or {}
-        # Every run of a graph has the first mark, and all that its nodes start, other graphs among it, has the second.
-        if "ls_integration" in marks and "langgraph_node" not in marks:
-            name = self._agent or with_suffix(kwargs.get("name") or "unnamed", AGENT)
+        # Every run of a graph has the first mark, and all that its nodes start, other graphs among it, the last.
+        # Who makes agents of LangChain's own may put another word in the first mark, but keeps the second.
+        graph = marks.get("ls_integration") in GRAPHS or "lc_agent_name" in marks
+        if graph and "langgraph_node" not in marks:
+            name = self._agent or named(kwargs.get("name") or "unnamed", AGENT, "ActionTrackingCallback(agent=…)")
             RUNS.begin(run_id, None, name, None)
         else:
             RUNS.inside(run_id, parent_run_id)
@@ -189,14 +198,15 @@ class Runs:
         """How many runs there are."""
         return len(self._runs)
 
-    def begin(self, run_id: UUID, parent: UUID | None, name: str, model: Any) -> None:
-        """Begin an action."""
+    def begin(self, run_id: UUID, parent: UUID | None, name: str, model: Any) -> OpenAction | None:
+        """Begin an action, and return it; ``None`` if another callback has told of the run."""
         number = run_id.int
         with self._lock:
-            if number in self._runs:  # another callback has told of it
-                return
+            if number in self._runs:
+                return None
             agent = self._agent_of(parent)
-            run = Run(agent, OpenAction(name), model)
+            action = OpenAction(name)
+            run = Run(agent, action, model)
             self._add(number, run)
         forgotten = finalize(run_id, self.end, number, forgotten=True)
         forgotten.atexit = False
@@ -209,6 +219,7 @@ class Runs:
             left = partial(self._left, number)
             task.add_done_callback(left)
             run.on_end.append(partial(task.remove_done_callback, left))  # a task may make any number of calls
+        return action
 
     def _left(self, number: int, task: "asyncio.Task[Any]") -> None:
         if task.cancelled():  # else another task may read on: some callers read each item of a stream in its own
@@ -230,11 +241,13 @@ class Runs:
         if run.agent is not None:
             run.agent.parts.add(number)
 
-    def streamed(self, run_id: UUID) -> None:
-        """Tell that something was streamed."""
+    def streamed(self, run_id: UUID, *, said: bool) -> None:
+        """Tell that something was streamed, after which the reader has its turn; ``said`` if it is of the answer."""
         run = self._runs.get(run_id.int)
         while run is not None and run.action is not None:
-            run.action.first_item()
+            run.action.uncover()
+            if said:
+                run.action.first_item()
             run = run.agent
 
     def end(
@@ -245,29 +258,39 @@ class Runs:
         answer: Any = None,
         forgotten: bool = False,
     ) -> None:
-        """End a run and what belongs to it, if it is under way."""
+        """End a run, if it is under way; and if it failed, what belongs to it: else that ends by itself."""
         number = run_id if isinstance(run_id, int) else run_id.int
+        ended = self._remove(number, failed=forgotten or exception is not None)
+        for run in ended:
+            for undo in run.on_end:
+                undo()
+        for part in ended[1:]:
+            if part.action is not None:
+                part.action.cancel()
+        action = ended[0].action if ended else None
+        if action is None:
+            return
+        if answer is not None:
+            _read(answer, action, ended[0].model)
+        if forgotten:
+            action.cancel()
+        else:
+            action.end(exception)
+
+    def _remove(self, number: int, *, failed: bool) -> list[Run]:
+        """Remove a run, and return it with those of its parts that end with it."""
         with self._lock:
             run = self._runs.pop(number, None)
             if run is None:
-                return
+                return []
             if run.agent is not None:
                 run.agent.parts.discard(number)
-            parts = [part for part in [self._runs.pop(number, None) for number in list(run.parts)] if part is not None]
-        for one in (*parts, run):
-            for undo in one.on_end:
-                undo()
-        for part in parts:
-            if part.action is not None:
-                part.action.cancel()
-        if run.action is None:
-            return
-        if answer is not None:
-            _read(answer, run.action, run.model)
-        if forgotten:
-            run.action.cancel()
-        else:
-            run.action.end(exception)
+            parts = [(part, self._runs[part]) for part in list(run.parts) if part in self._runs]
+            for part_number, part in parts:
+                part.agent = None
+                if failed or part.action is None:
+                    self._runs.pop(part_number, None)
+        return [run, *(part for _, part in parts if failed)]
 
 
 RUNS = Runs()

@@ -13,7 +13,7 @@ from openai import AsyncAPIResponse, AsyncOpenAI, AsyncStream, OpenAI, Stream
 
 from llm_common.decorator import marked, tracked_name
 from llm_common.dispatch import check_name
-from llm_common.integrations.open_action import OpenAction
+from llm_common.integrations.open_action import OpenAction, covering
 
 Client = TypeVar("Client", bound=OpenAI | AsyncOpenAI)
 
@@ -40,13 +40,15 @@ def track_client(client: Client, name: str = "answer_llm_call") -> Client:
         raise TypeError(f"track_client() takes an OpenAI or AsyncOpenAI client, not {client!r:.100}")
     tracked = _tracked_async if isinstance(client, AsyncOpenAI) else _tracked
     # Not the classes are changed but these objects, which the client makes once and keeps.
-    for resource in (client.chat.completions, client.beta.chat.completions, client.responses, client.completions):
+    resources = (client.chat.completions, client.beta.chat.completions, client.responses, client.completions)
+    for resource in resources:
         for method in ("create", "parse"):
             call = getattr(resource, method, None)
             if call is not None and tracked_name(call) is None:
                 setattr(resource, method, tracked(call, name))
+    for owner in (client, client.chat, client.beta, client.beta.chat, *resources):
         for view in ("with_raw_response", "with_streaming_response"):
-            vars(resource).pop(view, None)  # made of the methods as they were; the next use makes it anew
+            vars(owner).pop(view, None)  # made of the methods as they were; the next use makes it anew
     for method in ("copy", "with_options"):
         copy = getattr(client, method)
         if tracked_name(copy) is None:
@@ -88,22 +90,43 @@ def _tracked_async(method: Callable[..., Awaitable[Any]], name: str) -> Callable
 
     @wraps(method)
     def call(*args: Any, **kwargs: Any) -> Any:  # no coroutine function, as the SDK's own isn't one
-        return awaited(method(*args, **kwargs))
+        try:
+            answer = method(*args, **kwargs)
+        except BaseException as exception:  # an argument is missing
+            Call(name).failed(exception)
+            raise
+        return awaited(answer)
 
     return marked(call, name)
 
 
 class Call(OpenAction):
-    """An LLM call under way, whose answer may be yet to come."""
+    """An LLM call under way, whose answer may be yet to come.
 
-    __slots__ = ("_complete", "_inside")
+    It is no action of its own where a framework counts the same call, which is only told of what it can't see itself.
+    """
+
+    __slots__ = ("_above", "_complete", "_inside")
 
     def __init__(self, name: str) -> None:
         self._complete = False
         """Whether the model has said all, even if the stream isn't read to its end."""
         self._inside = 0
         """How many steps of the SDK are under way, which close responses themselves."""
+        self._above = covering()
+        """The action as which a framework counts the same call."""
         super().__init__(name)
+
+    def begin(self, name: str) -> None:
+        """Begin the action, unless the call is counted already."""
+        if self._above is None:
+            super().begin(name)
+
+    def first_item(self) -> None:
+        """Tell that the first item of a stream is there; not every framework does."""
+        if self._above is not None:
+            self._above.first_item()
+        super().first_item()
 
     def answered(self, answer: Any) -> Any:
         """Take what the SDK returns, and return it: the whole answer, a stream, or a response yet to be parsed."""
@@ -118,6 +141,8 @@ class Call(OpenAction):
 
     def failed(self, exception: BaseException) -> None:
         """End the call by an exception; one about an answer that is too long has the answer."""
+        if self._above is not None and not isinstance(exception, Exception):
+            self._above.uncover()  # of a cancellation not every framework tells
         self._read(getattr(exception, "completion", None))
         self.end(exception)
 

@@ -1,13 +1,12 @@
 """Agent runs and model calls of the OpenAI Agents SDK as actions: ``add_trace_processor(ActionTrackingProcessor())``.
 
-Of what the SDK offers to look on, run hooks aren't told of failures and cancellations; a tracing processor is told of
-the end of every agent and of every model call, whatever it ends by. It is given no exception, but it is called while
-the exception passes, where :func:`sys.exc_info` has it.
+Of what the SDK offers to look on, run hooks aren't told of failures and cancellations, and are called in tasks of their
+own, where neither can be seen; a tracing processor is told of the end of every agent and of every model call, whatever
+it ends by. It is given no exception, but it is called while the exception passes, where :func:`sys.exc_info` has it.
 """
 
 import logging
 import sys
-from threading import RLock
 from typing import Any
 
 from agents.tracing import (
@@ -20,9 +19,9 @@ from agents.tracing import (
     get_trace_provider,
 )
 
-from llm_common.action_names import AGENT, LLM_CALL, snake_case, with_suffix
+from llm_common.action_names import AGENT, LLM_CALL
 from llm_common.dispatch import check_name
-from llm_common.integrations.open_action import OpenAction
+from llm_common.integrations.open_action import OpenAction, named
 
 logger = logging.getLogger("llm_common")
 
@@ -32,7 +31,7 @@ class ActionTrackingProcessor(TracingProcessor):
 
     An agent is an action named after it (``support_agent``), and so is each of its model calls (``support_llm_call``);
     ``agent`` and ``llm_call`` give them other names. Where an agent hands over, its action ends and that of the next
-    one begins. An agent that is used as a tool is an agent run inside of another.
+    one begins. An agent that is used as a tool is an agent run inside of another. Of several processors one counts.
 
     The SDK tells of nothing where its tracing is disabled, as by ``OPENAI_AGENTS_DISABLE_TRACING=1``: that is logged as
     an error. To send no traces anywhere, replace the exporter: ``set_trace_processors([ActionTrackingProcessor()])``.
@@ -45,8 +44,6 @@ class ActionTrackingProcessor(TracingProcessor):
                 check_name(name)
         self._llm_call = llm_call
         self._agent = agent
-        self._spans: dict[str, OpenSpan] = {}
-        self._lock = RLock()  # spans may end while garbage is collected, wherever that is
         if get_trace_provider().create_trace("llm_common").export() is None:
             logger.error(
                 "tracing of the OpenAI Agents SDK is disabled, so no agent run and no model call is counted; "
@@ -59,22 +56,23 @@ class ActionTrackingProcessor(TracingProcessor):
 
     def on_span_start(self, span: Span[Any]) -> None:
         """Begin an agent run or a model call."""
+        if span.span_id in SPANS:  # another processor has told of it
+            return
         data = span.span_data
-        above = self._spans.get(span.parent_id or "")
+        above = SPANS.get(span.parent_id or "")
         owner = above.owner if above is not None else "unnamed"
         action = None
         if isinstance(data, AgentSpanData):
-            owner = snake_case(data.name).removesuffix(AGENT)
-            action = OpenAction(self._agent or with_suffix(owner, AGENT))
+            owner = data.name
+            action = OpenAction(self._agent or named(owner, AGENT, "ActionTrackingProcessor(agent=…)"))
         elif isinstance(data, GenerationSpanData | ResponseSpanData):
-            action = OpenAction(self._llm_call or with_suffix(owner, LLM_CALL))
-        with self._lock:
-            self._spans[span.span_id] = OpenSpan(span.trace_id, owner, action)
+            action = OpenAction(self._llm_call or named(owner, LLM_CALL, "ActionTrackingProcessor(llm_call=…)"))
+            action.cover()
+        SPANS[span.span_id] = OpenSpan(span.trace_id, owner, action)
 
     def on_span_end(self, span: Span[Any]) -> None:
         """End it, by the exception that passes here, if any."""
-        with self._lock:
-            opened = self._spans.pop(span.span_id, None)
+        opened = SPANS.pop(span.span_id, None)
         if opened is None or opened.action is None:
             return
         _read(span.span_data, opened.action)
@@ -87,12 +85,9 @@ class ActionTrackingProcessor(TracingProcessor):
 
     def on_trace_end(self, trace: Trace) -> None:
         """End as cancelled what is still open: generators that nobody reads on may close after their trace."""
-        with self._lock:
-            left = [number for number, opened in list(self._spans.items()) if opened.trace == trace.trace_id]
-            actions = [self._spans.pop(number).action for number in left]
-        for action in actions:
-            if action is not None:
-                action.cancel()
+        for number, opened in SPANS.copy().items():
+            if opened.trace == trace.trace_id and SPANS.pop(number, None) is not None and opened.action is not None:
+                opened.action.cancel()
 
     def shutdown(self) -> None:
         """Do nothing: nothing is kept back."""
@@ -113,6 +108,13 @@ class OpenSpan:
         self.action = action
         self.handled = sys.exc_info()[1]
         """The exception that was being handled when it began."""
+
+
+SPANS: dict[str, OpenSpan] = {}
+"""All spans under way, by their ids: one collection, so that no two processors count the same span.
+
+It takes no lock, since each step is one operation on the dictionary, and an action ends once.
+"""
 
 
 def _read(data: Any, action: OpenAction) -> None:

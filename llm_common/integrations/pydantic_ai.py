@@ -13,9 +13,9 @@ from pydantic_ai.models import Model, ModelRequestParameters, StreamedResponse
 from pydantic_ai.models.wrapper import WrapperModel
 from pydantic_ai.run import AgentRunResult
 
-from llm_common.action_names import AGENT, LLM_CALL, snake_case, with_suffix
+from llm_common.action_names import AGENT, LLM_CALL
 from llm_common.dispatch import check_name
-from llm_common.integrations.open_action import OpenAction
+from llm_common.integrations.open_action import OpenAction, named
 from llm_common.tracker import ActionTracker
 from llm_common.tracking import action_tracking
 
@@ -30,8 +30,9 @@ def track_agent(agent: AbstractAgent[Deps, Output], name: str | None = None) -> 
     started and its result taken, it is an action until it ends; one that is left before its end is ``cancelled``. A
     request is an action of its own with each attempt, streamed or not.
 
-    An agent for durable execution takes no capabilities for a single run, which is what this gives it: make such an
-    agent with ``capabilities=[ActionTracking()]`` instead. Raises :class:`TypeError` for what is no agent or where
+    What is returned is for running: it has no ``tool`` and its like, which belong to the agent. An agent for durable
+    execution takes no capabilities for a single run, which is what this gives it: make such an agent with
+    ``capabilities=[ActionTracking()]`` instead. Raises :class:`TypeError` for what is no agent or where
     ``name`` isn't a string, and :class:`ValueError` where the name is empty.
     """
     if not isinstance(agent, AbstractAgent):
@@ -89,7 +90,7 @@ class ActionTracking(AbstractCapability[Any]):
 
     def named(self, suffix: str) -> str:
         """Return the name of an action of the agent."""
-        return with_suffix(snake_case(self.name or "unnamed").removesuffix(AGENT), suffix)
+        return named(self.name or "unnamed", suffix, "track_agent(agent, name) or ActionTracking(name)")
 
     async def wrap_run(self, ctx: RunContext[Any], *, handler: WrapRunHandler) -> AgentRunResult[Any]:
         """Track a run."""
@@ -120,6 +121,7 @@ class ActionTrackingModel(WrapperModel):
     ) -> ModelResponse:
         """Send a request, which ends with its response."""
         action = OpenAction(self._tracking.named(LLM_CALL))
+        action.cover()
         try:
             response = await super().request(messages, model_settings, model_request_parameters)
         except BaseException as exception:
@@ -139,10 +141,12 @@ class ActionTrackingModel(WrapperModel):
     ) -> AsyncGenerator[StreamedResponse]:
         """Send a request, which ends with the stream of its response."""
         action = OpenAction(self._tracking.named(LLM_CALL))
+        action.cover()
         try:
             async with super().request_stream(
                 messages, model_settings, model_request_parameters, run_context
             ) as response:
+                action.uncover()  # the request is made, and who reads the answer may make others
                 self._watch(response, action)
                 yield response
         except BaseException as exception:

@@ -4,14 +4,21 @@
 ``ApplicationBuilder().request(TrackedRequest())`` counts the bot's own requests.
 """
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 import httpx
-from telegram.ext import Application, ApplicationHandlerStop, BaseHandler, ConversationHandler, Job, JobQueue
+from telegram.ext import (
+    Application,
+    ApplicationHandlerStop,
+    BaseHandler,
+    CallbackContext,
+    ContextTypes,
+    ConversationHandler,
+    Job,
+)
 from telegram.request import HTTPXRequest
 
 from llm_common.action_names import HANDLER, TASK
@@ -53,8 +60,7 @@ def track_handlers(
         added = _Tracking()
         added.extend(names or {}, exclude)
         _tracked[application] = added
-        _watch_updates(application, added)
-        _watch_jobs(application, added)
+        _watch(application, added)
     else:
         tracking.extend(names or {}, exclude)
 
@@ -109,7 +115,8 @@ class _Tracking:
             return
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            name = self.name(callback, suffix)
+            tracking = self.around(*args, *kwargs.values())
+            name = None if tracking is None else tracking.name(callback, suffix)
             if name is None:
                 return await callback(*args, **kwargs)
             with HandlerAction(name, ApplicationHandlerStop) as _:  # named, so that it can be found from the frame
@@ -120,52 +127,47 @@ class _Tracking:
         except Exception:  # a handler of the application's own, which doesn't let its callback be set
             return
 
+    def around(self, *arguments: object) -> "_Tracking | None":
+        """Return how the application is tracked that calls: a handler may belong to several. ``None`` if it isn't."""
+        for context in arguments:
+            if isinstance(context, CallbackContext):
+                return _tracked.get(context.application)
+        return self  # a handler of the application's own, which passes no context on
+
 
 _tracked: "WeakKeyDictionary[Application[Any, Any, Any, Any, Any, Any], _Tracking]" = WeakKeyDictionary()
 
 
-def _watch_updates(application: "Application[Any, Any, Any, Any, Any, Any]", tracking: _Tracking) -> None:
-    """Look at the application's handlers before each update, and so at those too that came since the last.
+def _watch(application: "Application[Any, Any, Any, Any, Any, Any]", tracking: _Tracking) -> None:
+    """Look at handlers and jobs as the context is made that they are about to be called with.
 
     Nothing that python-telegram-bot calls would tell of a handler that is added, or of one that is put into a
-    conversation. An application has slots, so that no method of the object itself can take another's place; its class
-    can, and hides behind the same name.
+    conversation; and a job may come from a store, anew for each run. Contexts stay of the class that they were of.
     """
-    kind: Any = type(application)
+    types = application.context_types
+    kind: Any = types.context
 
-    class Tracked(kind):  # type: ignore[misc]
+    class Context(kind):  # type: ignore[misc]
         __slots__ = ()
+        from_error = kind.from_error
 
-        async def process_update(self, update: object) -> None:
-            for handlers in list(self.handlers.values()):
+        @classmethod
+        def from_update(cls, update: object, application: Any) -> Any:
+            context = kind.from_update(update, application)
+            for handlers in list(application.handlers.values()):
                 tracking.cover(handlers)
-            await super().process_update(update)
+            return context
 
-    Tracked.__name__, Tracked.__qualname__ = kind.__name__, kind.__qualname__
-    Tracked.__module__, Tracked.__doc__ = kind.__module__, kind.__doc__
-    application.__class__ = Tracked
+        @classmethod
+        def from_job(cls, job: Job[Any], application: Any) -> Any:
+            context = kind.from_job(job, application)
+            if not isinstance(getattr(job.callback, "__self__", None), ConversationHandler):
+                tracking.cover_calls(job, TASK)
+            return context
 
-
-def _watch_jobs(application: "Application[Any, Any, Any, Any, Any, Any]", tracking: _Tracking) -> None:
-    """Track the jobs that there are, and each that is added."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that there is no job queue
-        job_queue: JobQueue[Any] | None = application.job_queue
-    if job_queue is None:
-        return
-    from apscheduler.events import EVENT_JOB_ADDED
-
-    scheduler = job_queue.scheduler
-
-    def cover(scheduled: Any) -> None:
-        args: tuple[Any, ...] = getattr(scheduled, "args", ())
-        job = args[1] if len(args) > 1 else None  # where Job.from_aps_job() looks; a scheduler may have other jobs
-        if isinstance(job, Job) and not isinstance(getattr(job.callback, "__self__", None), ConversationHandler):
-            tracking.cover_calls(job, TASK)
-
-    scheduler.add_listener(lambda event: cover(scheduler.get_job(event.job_id, event.jobstore)), EVENT_JOB_ADDED)
-    for scheduled in scheduler.get_jobs():
-        cover(scheduled)
+    Context.__name__, Context.__qualname__ = kind.__name__, kind.__qualname__
+    Context.__module__, Context.__doc__ = kind.__module__, kind.__doc__
+    application.context_types = ContextTypes(Context, types.bot_data, types.chat_data, types.user_data)
 
 
 class _RequestStream(RequestStream, httpx.SyncByteStream, httpx.AsyncByteStream):

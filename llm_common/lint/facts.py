@@ -2,11 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from llm_common.lint.frameworks import Role
+from llm_common.lint.known import Role
+from llm_common.lint.routing import ANYWHERE, Covered, Route, Router
 from llm_common.reporting.findings import Finding, Place
 
 Key = tuple[str, int]
 """A function: its file, absolute, and the line of its ``def``."""
+
+
+Tracked = tuple[str, str, str]
+"""What is tracked: its file, the function, and by what."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,10 @@ class Use:
 
     name: str
     place: Place
-    thing: tuple[str, str, str]
-    """What is tracked: its file, the function, and whether by a decorator or a block."""
+    thing: Tracked
     words: str
+    overrides: tuple[Tracked, ...] = ()
+    """Of a method, what would be it in the classes that its own inherits from, the nearest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,17 @@ class Registration:
     role: Role
     key: Key | None
     place: Place
+    route: Route = ANYWHERE
+    """Of a handler of aiogram: with which observer of which router."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A name that an integration is given for a function, with what that may be."""
+
+    key: Key | None
+    named: Named
+    roles: tuple[Role, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,5 +89,7 @@ class Facts:
     functions: dict[Key, FunctionFacts] = field(default_factory=dict)
     registrations: list[Registration] = field(default_factory=list)
     asking: list[Asking] = field(default_factory=list)
-    covered: set[str] = field(default_factory=set)
-    """The frameworks whose every handler is tracked."""
+    given: list[Given] = field(default_factory=list)
+    covered: list[Covered] = field(default_factory=list)
+    included: list[tuple[Router, Router]] = field(default_factory=list)
+    """Routers of aiogram, each with one that it includes."""

@@ -40,8 +40,8 @@ def standard_input(code: bytes, name: str) -> File:
 def find(paths: Iterable[str], excludes: Callable[[str], bool]) -> list[File]:
     """Return the files that ``paths`` name and the Python files in the folders that they name, each once.
 
-    A file that is named is read whatever it is called. ``excludes`` tells of an absolute path whether folders are
-    searched without it. Raises :class:`ConfigurationError` for a path that doesn't exist.
+    A file that is named is read whatever it is called; a pipe or a device isn't. ``excludes`` tells of an absolute path
+    whether folders are searched without it. Raises :class:`ConfigurationError` for a path that doesn't exist.
     """
     found: dict[str, File] = {}
     for path in paths:
@@ -49,12 +49,19 @@ def find(paths: Iterable[str], excludes: Callable[[str], bool]) -> list[File]:
             for file in search(path, excludes):
                 found.setdefault(os.path.realpath(file.path), file)
         elif os.path.lexists(path):
-            found.setdefault(os.path.realpath(path), File(os.path.abspath(path), shown(path)))
+            # Reading a named pipe or a device might never end.
+            problem = "this is no file but a pipe, a socket or a device" if is_special(path) else ""
+            found.setdefault(os.path.realpath(path), File(os.path.abspath(path), shown(path), problem=problem))
         else:
             raise ConfigurationError(
                 f"there is no file or folder {path!r}; name one that exists, or - for standard input"
             )
     return list(found.values())
+
+
+def is_special(path: str) -> bool:
+    """Return whether something is there that is neither a file nor a folder."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def search(folder: str, excludes: Callable[[str], bool]) -> Iterator[File]:

@@ -6,83 +6,34 @@ parameter without a type, by what the object is called.
 
 import ast
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 
-from llm_common.action_names import AGENT, HANDLER, LLM_CALL, TASK
-from llm_common.lint.resolve import Resolver
-from llm_common.lint.scopes import Scope, within
-
-OBSERVERS = frozenset(
-    {
-        "business_connection",
-        "business_message",
-        "callback_query",
-        "channel_post",
-        "chat_boost",
-        "chat_join_request",
-        "chat_member",
-        "chosen_inline_result",
-        "deleted_business_messages",
-        "edited_business_message",
-        "edited_channel_post",
-        "edited_message",
-        "guest_message",
-        "inline_query",
-        "managed_bot",
-        "message",
-        "message_reaction",
-        "message_reaction_count",
-        "my_chat_member",
-        "poll",
-        "poll_answer",
-        "pre_checkout_query",
-        "purchased_paid_media",
-        "removed_chat_boost",
-        "shipping_query",
-        "stopped_message_generation",
-        "subscription",
-    }
+from llm_common.action_names import AGENT, LLM_CALL
+from llm_common.lint.known import (
+    AGENT_RUN,
+    AIOGRAM,
+    AIOGRAM_HANDLER,
+    CALLBACK_AT,
+    JOB,
+    MIDDLEWARE,
+    MODEL,
+    OBSERVERS,
+    SCENE_STEPS,
+    TELEGRAM_HANDLER,
+    Role,
 )
-"""The observers of an aiogram router that take handlers of updates."""
+from llm_common.lint.resolve import Defined, Resolver
+from llm_common.lint.routing import ANYWHERE, Route, Router
+from llm_common.lint.scopes import Kind, Scope, within
+from llm_common.lint.values import Values
 
-SCENE_STEPS = frozenset({"enter", "leave", "exit", "back"})
-
-CALLBACK_AT: Mapping[str, int] = MappingProxyType(
-    {
-        "BusinessConnectionHandler": 0,
-        "BusinessMessagesDeletedHandler": 0,
-        "CallbackQueryHandler": 0,
-        "ChatBoostHandler": 0,
-        "ChatJoinRequestHandler": 0,
-        "ChatMemberHandler": 0,
-        "ChosenInlineResultHandler": 0,
-        "CommandHandler": 1,
-        "InlineQueryHandler": 0,
-        "ManagedBotUpdatedHandler": 0,
-        "MessageHandler": 1,
-        "MessageReactionHandler": 0,
-        "PaidMediaPurchasedHandler": 0,
-        "PollAnswerHandler": 0,
-        "PollHandler": 0,
-        "PreCheckoutQueryHandler": 0,
-        "PrefixHandler": 2,
-        "ShippingQueryHandler": 0,
-        "StringCommandHandler": 1,
-        "StringRegexHandler": 1,
-        "TypeHandler": 1,
-    }
-)
-"""The handlers of python-telegram-bot, with the position of the callback among their arguments."""
-
-MIDDLEWARE = "llm_common.integrations.aiogram.ActionTrackingMiddleware"
-TRACK_HANDLERS = "llm_common.integrations.telegram.track_handlers"
-
-AIOGRAM, TELEGRAM, JOBS = "aiogram", "python-telegram-bot", "jobs"
 ROUTER_NAME = re.compile(r"(?:^|_)(?:router|dp|dispatcher)$")
 CELERY_NAME = re.compile(r"^(?:app|celery|celery_app)$")
 ADD_JOB = frozenset({"add_job", "add_schedule"})
+OTHER_OBSERVERS = ("error", "errors", "update")
+"""Those of errors, which no handlers of updates are in, and that of all updates."""
+MIDDLEWARES = frozenset({"middleware", "outer_middleware"})
+INCLUDE = frozenset({"include_router", "include_routers"})
 RUN_JOB = frozenset({"run_once", "run_repeating", "run_daily", "run_monthly", "run_custom"})
 
 AGENT_PACKAGES = ("agents", "pydantic_ai", "langchain", "langgraph")
@@ -91,26 +42,12 @@ INVOKE = frozenset({"invoke", "ainvoke"})
 RUN = frozenset({"run", "run_sync", "run_streamed", "run_stream"})
 
 
-@dataclass(frozen=True, slots=True)
-class Role:
-    """What a framework takes a function for."""
-
-    framework: str
-    suffix: str
-    words: str
-    """What the function is, for a message."""
-
-
-AIOGRAM_HANDLER = Role(AIOGRAM, HANDLER, "a handler of aiogram")
-TELEGRAM_HANDLER = Role(TELEGRAM, HANDLER, "a handler of python-telegram-bot")
-JOB = Role(JOBS, TASK, "a scheduled job")
-
-
 class Frameworks:
     """Recognises what registers functions."""
 
-    def __init__(self, resolver: Resolver) -> None:
+    def __init__(self, resolver: Resolver, values: Values) -> None:
         self._resolver = resolver
+        self._values = values
 
     def decorator(self, decorator: ast.expr, scope: Scope) -> Role | None:
         """Return what the function below ``decorator`` is registered as, or ``None``."""
@@ -136,7 +73,7 @@ class Frameworks:
                 role = AIOGRAM_HANDLER
             elif function.attr in ADD_JOB and self._scheduler(value, scope):
                 role, name = JOB, "func"
-            elif function.attr in RUN_JOB and last_name(value).endswith("job_queue"):
+            elif function.attr in RUN_JOB and self._job_queue(value, scope):
                 role = JOB
         if role is None:
             package, _, handler = dotted.rpartition(".")
@@ -145,6 +82,60 @@ class Frameworks:
         target = argument(call, position, name)
         return (role, target) if role and target is not None else None
 
+    def route(self, decorator_or_call: ast.expr, scope: Scope) -> Route:
+        """Return what a handler of aiogram is registered with."""
+        function = decorator_or_call.func if isinstance(decorator_or_call, ast.Call) else decorator_or_call
+        while isinstance(function, ast.Attribute) and function.attr not in OBSERVERS:
+            function = function.value
+        return (
+            Route(self._router(function.value, scope), function.attr)
+            if isinstance(function, ast.Attribute)
+            else ANYWHERE
+        )
+
+    def covered(self, call: ast.Call, scope: Scope) -> Route | None:
+        """Return what a call puts our middleware in front of, or ``None``."""
+        function = call.func
+        if not isinstance(function, ast.Attribute):
+            return None
+        if function.attr == "setup" and self._tracks(function.value, scope):
+            router = argument(call, 0, "router")
+            return ANYWHERE if router is None else Route(self._router(router, scope))
+        if function.attr == "register" and isinstance(function.value, ast.Attribute):
+            function = function.value  # of the object that observers have for their middlewares
+        middleware = argument(call, 0, "middleware") if function.attr in MIDDLEWARES else None
+        if middleware is None or not self._tracks(middleware, scope):
+            return None
+        observer = self._meant(function.value, scope)
+        if not isinstance(observer, ast.Attribute) or observer.attr not in (*OBSERVERS, *OTHER_OBSERVERS):
+            return ANYWHERE
+        return Route(self._router(observer.value, scope), observer.attr.removeprefix("update"))
+
+    def included(self, call: ast.Call, scope: Scope) -> Iterator[tuple[Router, Router]]:
+        """Yield the routers of aiogram that a call nests in another, each after that."""
+        if isinstance(call.func, ast.Attribute) and call.func.attr in INCLUDE:
+            outer = self._router(call.func.value, scope)
+            if outer.key:
+                given = (*call.args, *(keyword.value for keyword in call.keywords))
+                yield from ((outer, self._router(one, scope)) for one in given)
+
+    def _tracks(self, expression: ast.expr, scope: Scope) -> bool:
+        return MIDDLEWARE in self._values.classes_of(expression, scope)
+
+    def _router(self, expression: ast.expr, scope: Scope) -> Router:
+        kinds = self._values.classes_of(expression, scope)
+        dispatcher = any(kind.startswith("aiogram.") and kind.endswith(".Dispatcher") for kind in kinds)
+        thing = self._resolver.find(expression, scope)
+        if not isinstance(thing, Defined) or thing.kind is not Kind.VALUE or not is_router(kinds):
+            return Router(None, dispatcher)
+        return Router((thing.scope.path, thing.scope.qualname, thing.name), dispatcher)
+
+    def _meant(self, expression: ast.expr, scope: Scope) -> ast.expr:
+        """Return what a variable was assigned, where that is a dotted name, else the expression itself."""
+        around = scope.lookup(expression.id) if isinstance(expression, ast.Name) else None
+        value = around[1][-1].value if around else None
+        return value if isinstance(value, ast.Attribute) else expression
+
     def _observer(self, function: ast.Attribute, scope: Scope) -> bool:
         """Return whether ``function`` is an observer of an aiogram router or scene."""
         if function.attr in SCENE_STEPS and isinstance(function.value, ast.Attribute):
@@ -152,9 +143,9 @@ class Frameworks:
             return function.attr in OBSERVERS and self._scene(function.value, scope)
         if function.attr not in OBSERVERS:
             return False
-        kind = self._resolver.class_of(function.value, scope)
-        if kind:
-            return kind.startswith("aiogram.") and kind.endswith((".Router", ".Dispatcher"))
+        kinds = self._values.classes_of(function.value, scope)
+        if kinds:
+            return is_router(kinds)
         if self._scene(function.value, scope):
             return True
         return AIOGRAM in scope.roots and bool(ROUTER_NAME.search(last_name(function.value)))
@@ -163,15 +154,19 @@ class Frameworks:
         return self._resolver.dotted(expression, scope).startswith("aiogram.fsm.scene.")
 
     def _scheduler(self, expression: ast.expr, scope: Scope) -> bool:
-        kind = self._resolver.class_of(expression, scope)
-        if kind:
-            return kind.startswith("apscheduler.")
+        kinds = self._values.classes_of(expression, scope)
+        if kinds:
+            return any(kind.startswith("apscheduler.") for kind in kinds)
         return "sched" in last_name(expression).lower()
 
+    def _job_queue(self, expression: ast.expr, scope: Scope) -> bool:
+        kinds = self._values.classes_of(expression, scope)
+        return "telegram.ext.JobQueue" in kinds or last_name(self._meant(expression, scope)).endswith("job_queue")
+
     def _celery(self, expression: ast.expr, scope: Scope) -> bool:
-        kind = self._resolver.class_of(expression, scope)
-        if kind:
-            return kind.startswith("celery.")
+        kinds = self._values.classes_of(expression, scope)
+        if kinds:
+            return any(kind.startswith("celery.") for kind in kinds)
         return "celery" in scope.roots and bool(CELERY_NAME.match(last_name(expression)))
 
     def model(self, body: list[ast.stmt], scope: Scope) -> Role | None:
@@ -183,9 +178,9 @@ class Frameworks:
             elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
                 suffix = self._asks(node.func, scope, id(node) in awaited)
                 if suffix == AGENT:
-                    return Role("models", AGENT, "a run of an agent")
+                    return AGENT_RUN
                 if suffix:
-                    return Role("models", LLM_CALL, "a call of a model")
+                    return MODEL
         return None
 
     def _asks(self, function: ast.Attribute, scope: Scope, awaited: bool) -> str:
@@ -206,9 +201,10 @@ class Frameworks:
         return ""
 
 
-def argument(call: ast.Call, position: int, name: str) -> ast.expr | None:
-    """Return an argument of a call, by its position or its name."""
-    if len(call.args) > position and not any(isinstance(one, ast.Starred) for one in call.args[: position + 1]):
+def argument(call: ast.Call, position: int | None, name: str) -> ast.expr | None:
+    """Return an argument of a call, by its position, if it has one, or its name."""
+    before = call.args if position is None else call.args[: position + 1]
+    if position is not None and len(before) > position and not any(isinstance(one, ast.Starred) for one in before):
         return call.args[position]
     return next((keyword.value for keyword in call.keywords if keyword.arg == name), None)
 
@@ -220,9 +216,6 @@ def last_name(expression: ast.expr) -> str:
     return expression.id if isinstance(expression, ast.Name) else ""
 
 
-def tracked_everywhere(dotted: str) -> Iterator[str]:
-    """Yield the framework of which everything is tracked once ``dotted`` is called."""
-    if dotted == MIDDLEWARE:
-        yield AIOGRAM
-    if dotted == TRACK_HANDLERS:
-        yield TELEGRAM
+def is_router(kinds: Iterable[str]) -> bool:
+    """Return whether one of these classes is a router of aiogram."""
+    return any(kind.startswith("aiogram.") and kind.endswith((".Router", ".Dispatcher")) for kind in kinds)

@@ -1,6 +1,7 @@
 """What the name of an action must look like."""
 
 from typing import Any
+from unicodedata import combining, normalize
 
 from llm_common.action_names import SUFFIXES, snake_case, with_suffix
 
@@ -23,8 +24,9 @@ def problem_of(name: Any) -> Problem | None:
         return "LC101", f"the name is {shown(name)}, not a text", "write a text in snake_case, such as 'menu_handler'"
     if not name:
         return "LC101", "the name is empty", "write a text in snake_case, such as 'menu_handler'"
-    proper = snake_case(name)
-    if not proper:
+    plain = name if name.isascii() else "".join(one for one in normalize("NFKD", name) if not combining(one))
+    proper = snake_case(plain)
+    if not proper or not plain.isascii():  # of other alphabets too little would be left
         return "LC101", f"the name {shown(name)} isn't in snake_case", "use the letters a to z, digits and _"
     if proper != name:
         return "LC101", f"the name {shown(name)} isn't in snake_case", f"write {shown(proper)}"

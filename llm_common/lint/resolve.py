@@ -6,11 +6,12 @@ Other files are read as far as needed, whether they are linted or not, and never
 import ast
 import os
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePath
-from typing import Any
 
+from llm_common.lint.known import EXPORTED, OURS
 from llm_common.lint.scopes import Binding, Kind, Scope, collect
 from llm_common.lint.source import ReadError, parse, read
 
@@ -24,14 +25,6 @@ KNOWN_ROOTS = frozenset(
 
 ROOT_MARKS = ("pyproject.toml", ".git")
 """What the outermost folder of a project has."""
-
-TRACKING, DECORATOR = "action_tracking", "action_tracking_decorator"
-OURS = {
-    f"{module}.{name}": name
-    for name, home in ((TRACKING, "tracking"), (DECORATOR, "decorator"))
-    for module in ("llm_common", "llm_common.prometheus", f"llm_common.{home}")
-}
-"""The dotted names of the two that track, wherever they are imported from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +51,6 @@ class Defined:
 
 Thing = Outside | Defined | Scope | None
 """What a name stands for; a :class:`Scope` is a module. ``None`` where that can't be told."""
-
-
-class NotLiteralError(Exception):
-    """An expression isn't a literal; the text says what it is instead."""
 
 
 class Resolver:
@@ -109,8 +98,8 @@ class Resolver:
         """Return what ``name`` stands for where a module may have it from one of which it imports everything."""
         for star in module.stars:
             thing = self._follow((*star, name), module, depth + 1)
-            # Of what isn't read, everything could come; only of this package is it known what does.
-            if isinstance(thing, Defined) or (isinstance(thing, Outside) and thing.name in OURS):
+            # Of what isn't read, everything could come; only of some of it is it known what does.
+            if isinstance(thing, Defined) or (isinstance(thing, Outside) and thing.name in EXPORTED):
                 return thing
         return None
 
@@ -208,72 +197,28 @@ class Resolver:
                     pass  # where it is linted itself, that is reported
         return self._surfaces[path]
 
-    def class_of(self, expression: ast.AST, scope: Scope, depth: int = 0) -> str:
-        """Return the dotted name of the class, outside of the project, that an object is of; empty where unknown."""
-        if isinstance(expression, ast.Call):
-            return self.dotted(expression.func, scope)
-        thing = self.find(expression, scope, depth)
-        if isinstance(thing, Defined):
-            for binding in thing.bindings:
-                if binding.kind is Kind.VALUE and isinstance(binding.value, ast.Call):
-                    return self.dotted(binding.value.func, thing.scope)
-                if binding.kind is Kind.DECLARED and binding.value is not None:
-                    return self.dotted(annotated(binding.value), thing.scope)
-        return ""
-
-    def literals(self, expression: ast.AST, scope: Scope, depth: int = 0) -> list[Any]:
-        """Return the values that an expression may have: one, or both of ``a if … else b``.
-
-        Raises :class:`NotLiteralError` where it isn't made of literals and of constants that are assigned once.
-        """
-        if isinstance(expression, ast.Constant):
-            return [expression.value]
-        if isinstance(expression, ast.JoinedStr):
-            if all(isinstance(part, ast.Constant) for part in expression.values):
-                return ["".join(str(part.value) for part in expression.values if isinstance(part, ast.Constant))]
-            raise NotLiteralError("an f-string with a placeholder")
-        if isinstance(expression, ast.IfExp):
-            return [*self.literals(expression.body, scope, depth), *self.literals(expression.orelse, scope, depth)]
-        if isinstance(expression, ast.Name | ast.Attribute) and depth <= DEPTH:
-            return self._constant(expression, scope, depth)
-        raise NotLiteralError(described(expression))
-
-    def _constant(self, expression: ast.Name | ast.Attribute, scope: Scope, depth: int) -> list[Any]:
+    def classes(self, expression: ast.AST, scope: Scope) -> set[str]:
+        """Return the dotted name of a class outside of the project; of one in it, those of what it inherits from."""
         thing = self.find(expression, scope)
-        if thing is None and isinstance(expression, ast.Attribute) and expression.attr == "value":
-            thing = self.find(expression.value, scope)  # a member of an enumeration
-        if isinstance(thing, Defined) and thing.kind is Kind.VALUE and len(thing.bindings) == 1:
-            try:
-                return self.literals(thing.bindings[0].value, thing.scope, depth + 1)
-            except NotLiteralError as problem:
-                raise NotLiteralError(f"{described(expression)}, {problem}") from None
-        raise NotLiteralError(described(expression))
+        if isinstance(thing, Outside):
+            return {thing.name}
+        if isinstance(thing, Defined) and thing.kind is Kind.CLASS:
+            return {one for one in self.lineage(thing.bindings[-1].value) if isinstance(one, str)}
+        return set()
 
-
-def annotated(annotation: ast.AST) -> ast.AST:
-    """Return the type that an annotation names: without quotes, and without the ``None`` of an optional one."""
-    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
-        try:
-            body = parse(annotation.value.strip()).body
-        except ReadError:
-            return annotation
-        annotation = body[0].value if body and isinstance(body[0], ast.Expr) else annotation
-    while isinstance(annotation, ast.BinOp):
-        annotation = annotation.left
-    return annotation
-
-
-def described(expression: ast.AST) -> str:
-    """Return what kind of expression this is, in words."""
-    if isinstance(expression, ast.Name):
-        return f"the variable {expression.id}"
-    if isinstance(expression, ast.Attribute):
-        return f"the attribute {expression.attr}"
-    if isinstance(expression, ast.BinOp):
-        return "built with %" if isinstance(expression.op, ast.Mod) else "a concatenation"
-    if isinstance(expression, ast.Call):
-        formats = isinstance(expression.func, ast.Attribute) and expression.func.attr == "format"
-        return "built with .format()" if formats else "the result of a call"
-    if isinstance(expression, ast.Starred):
-        return "unpacked from a variable"
-    return "an expression"
+    def lineage(self, owner: Scope) -> Iterator[Scope | str]:
+        """Yield a class and what it inherits from, the nearest first: scopes in the project, else dotted names."""
+        waiting, seen = [owner], set[int]()
+        while waiting:
+            one = waiting.pop(0)
+            if id(one) in seen:
+                continue
+            seen.add(id(one))
+            yield one
+            for base in one.bases:
+                generic = base.value if isinstance(base, ast.Subscript) else base
+                thing = self.find(generic, one.parent or one)
+                if isinstance(thing, Outside):
+                    yield thing.name
+                elif isinstance(thing, Defined) and thing.kind is Kind.CLASS:
+                    waiting.append(thing.bindings[-1].value)

@@ -46,8 +46,9 @@ ALL = [
         "LC103",
         "a name that isn't a literal",
         """Each name is a set of series that stays for the life of the process, so a name built from data fills the
-        memory of the application and of Prometheus. A constant that is assigned once to a literal is as good as the
-        literal, wherever in the project it stands.""",
+        memory of the application and of Prometheus. A constant that is given literals only is as good as a literal,
+        wherever in the project it stands; so are a loop over literals, a parameter whose type is `Literal[…]`, and a
+        member of an enumeration.""",
         """
         from llm_common.prometheus import action_tracking
 
@@ -67,7 +68,7 @@ ALL = [
         "LC104",
         "one name for two things",
         """Two functions, or a function and a block, under one name are one series: nobody can tell afterwards which of
-        them was slow. Blocks in one function may share a name.""",
+        them was slow. Blocks in one function may share a name, and so may a method and what overrides it.""",
         """
         from llm_common.prometheus import action_tracking_decorator
 
@@ -91,7 +92,8 @@ ALL = [
         "LC201",
         "a Telegram handler whose name lacks _handler",
         """Dashboards show as handlers what ends with `_handler`; the others are missing there. A handler is what
-        aiogram or python-telegram-bot is given as one.""",
+        aiogram or python-telegram-bot is given as one, and what `names` of `track_handlers` or a flag of aiogram is
+        for.""",
         """
         from aiogram import Router
 
@@ -119,7 +121,7 @@ ALL = [
         "LC202",
         "a scheduled job whose name lacks _task",
         """Dashboards show as jobs what ends with `_task`. A job is what APScheduler, Celery or the job queue of
-        python-telegram-bot is given as one.""",
+        python-telegram-bot is given as one, and what `names` of `track_jobs` or `track_tasks` is for.""",
         """
         from celery import Celery
 
@@ -147,7 +149,8 @@ ALL = [
         "LC203",
         "a call of a model whose name lacks _llm_call",
         """Dashboards show as calls of a model what ends with `_llm_call`. Reported is a decorated function, or a block
-        of one statement, that calls a model itself and has none of the four suffixes.""",
+        of one statement, that calls a model itself and has none of the four suffixes; and any other name that an
+        integration is given for calls of a model.""",
         """
         from llm_common.prometheus import action_tracking_decorator
 
@@ -167,7 +170,8 @@ ALL = [
         "LC204",
         "a run of an agent whose name lacks _agent",
         """Dashboards show as runs of agents what ends with `_agent`. Reported is a decorated function, or a block of
-        one statement, that runs an agent itself and has none of the four suffixes.""",
+        one statement, that runs an agent itself and has none of the four suffixes; and any other name that an
+        integration is given for runs of an agent, unless it adds the suffix itself.""",
         """
         from agents import Runner
 
@@ -192,8 +196,9 @@ ALL = [
         "an exception swallowed inside of a tracked block",
         """A block that handles an exception itself ends normally and counts as `ok`, so the error rate stays at zero
         while users see apologies. `to_fail()` says that it failed. Reported are `except:`, `except Exception`,
-        `except BaseException` and `suppress()` of these; with `narrow-excepts = true` all others too. A clause that
-        raises, or calls `to_fail()`, or leaves that to what follows, is right.""",
+        `except BaseException` and `suppress()` of these; with `narrow-excepts = true` all others too; and a `return`,
+        `break` or `continue` that leaves a `finally`. A clause that raises or calls `to_fail()`, by a function of the
+        same file too, or leaves that to what follows, is right.""",
         """
         from llm_common.prometheus import action_tracking
 
@@ -241,8 +246,8 @@ ALL = [
     rule(
         "LC303",
         "tracking that is never entered",
-        """`action_tracking(…)` on its own makes a tracker and drops it: nothing is counted. So does a decorator that
-        decorates nothing.""",
+        """`action_tracking(…)` on its own makes a tracker and drops it: nothing is counted. The same is true of one
+        that is assigned and neither entered nor given away, and of a decorator that decorates nothing.""",
         """
         from llm_common.prometheus import action_tracking
 
@@ -365,8 +370,9 @@ ALL = [
         "LC401",
         "an aiogram handler that nothing tracks",
         """All handlers and callbacks are tracked, so that a dashboard shows the whole bot. One line does it:
-        `ActionTrackingMiddleware`, anywhere in the files given. So does a decorator, or `with action_tracking(…)`, in
-        the handler.""",
+        `ActionTrackingMiddleware().setup(dispatcher)`. As a middleware of one observer it is for the handlers of that
+        one, in its router and in those that this includes; one in a test is for tests. A decorator, or
+        `with action_tracking(…)` in the handler, does it for one handler.""",
         """
         from aiogram import Router
 
@@ -391,8 +397,8 @@ ALL = [
         "LC402",
         "a python-telegram-bot handler that nothing tracks",
         """All handlers and callbacks are tracked, so that a dashboard shows the whole bot. One line does it:
-        `track_handlers(application)`, anywhere in the files given. So does a decorator, or `with action_tracking(…)`,
-        in the handler.""",
+        `track_handlers(application)`, anywhere in the files given; one in a test is for tests. A decorator, or
+        `with action_tracking(…)` in the handler, does it for one handler.""",
         """
         from telegram.ext import Application, CommandHandler
 
@@ -428,8 +434,8 @@ ALL = [
     rule(
         "LC902",
         "a file that can't be read",
-        """The file or folder can't be opened, or its text isn't in the encoding that it declares (UTF-8 where it
-        declares none). It is reported whatever is selected, unless it is ignored.""",
+        """The file or folder can't be opened, is a pipe or a device, or its text isn't in the encoding that it declares
+        (UTF-8 where it declares none). It is reported whatever is selected, unless it is ignored.""",
         """
         # coding: no-such-encoding
         """,

@@ -1,17 +1,19 @@
 """The whole of it: files in, findings out."""
 
 import gc
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from llm_common.lint.checker import Text, check
+from llm_common.lint.checker import check
 from llm_common.lint.config import Config
 from llm_common.lint.facts import Facts
 from llm_common.lint.files import File
 from llm_common.lint.resolve import Resolver
 from llm_common.lint.rules import RULES
-from llm_common.lint.source import Ignore, Misunderstood, ReadError, comments, parse, too_deep
+from llm_common.lint.source import Ignore, Misunderstood, ReadError, comments, parse, too_deep, widen
+from llm_common.lint.text import Text
 from llm_common.lint.together import findings_of
 from llm_common.reporting.findings import Finding, Place, finding
 
@@ -35,13 +37,12 @@ def lint(files: Iterable[File], config: Config) -> list[Finding]:
     resolver = Resolver()
     with without_garbage_collection():
         checked = [check_file(file, config, resolver) for file in files]
-    by_path = {one.file.shown: one for one in checked}
-    kept = [
-        found
-        for found in findings_of(one.facts for one in checked)
-        if found.code in by_path[found.path].codes and not silenced(found, by_path[found.path].ignores)
-    ]
+    found: dict[str, list[Finding]] = defaultdict(list)
+    for finding_ in findings_of(one.facts for one in checked):
+        found[finding_.path].append(finding_)
+    kept: list[Finding] = []
     for one in checked:
+        kept += heard([each for each in found[one.file.shown] if each.code in one.codes], one.ignores)
         kept += about_comments(one)
     return sorted(set(kept))
 
@@ -74,21 +75,33 @@ def check_file(file: File, config: Config, resolver: Resolver) -> Checked:
         if "LC104" not in checked.codes:
             checked.facts.uses.clear()  # tests may use the names of what they test
         checked.ignores, checked.misunderstood = comments(text)
+        widen(checked.ignores, tree, lines)
     except ReadError as problem:
         place = Place(file.shown, problem.line, problem.column, problem.line, problem.column)
         checked.facts.findings.append(finding(place, problem.code, str(problem), problem.fix))
     return checked
 
 
-def silenced(found: Finding, ignores: list[Ignore]) -> bool:
-    """Return whether a comment is for ``found``, and take note that it was needed."""
-    silences = [
-        ignore
-        for ignore in ignores
-        if ignore.line in (found.line, found.first_line)
-        and ignore.silences(found.code)
-        and not found.code.startswith(ITSELF)
+def heard(found: list[Finding], ignores: list[Ignore]) -> list[Finding]:
+    """Return the findings of a file that no comment silences, and take note of the comments that were needed.
+
+    A comment is for its own line. Where it would silence nothing there, or stands in the first line of a statement, it
+    is for all lines of that, or of its header.
+    """
+    elsewhere = [one for one in found if not silenced(one, [ignore for ignore in ignores if ignore.line == one.line])]
+    wider = [(ignore, set[str]() if ignore.line == ignore.first else set(ignore.used)) for ignore in ignores]
+    return [
+        one
+        for one in elsewhere
+        if not silenced(
+            one, [ignore for ignore, used in wider if ignore.first <= one.line <= ignore.last and one.code not in used]
+        )
     ]
+
+
+def silenced(found: Finding, ignores: list[Ignore]) -> bool:
+    """Return whether one of these comments is for ``found``, and take note that it was needed."""
+    silences = [ignore for ignore in ignores if ignore.silences(found.code) and not found.code.startswith(ITSELF)]
     for ignore in silences:
         ignore.used.add(found.code)
     return bool(silences)

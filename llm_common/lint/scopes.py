@@ -17,7 +17,10 @@ BLOCKS = (ast.With, ast.AsyncWith)
 CLOSED = (*FUNCTIONS, ast.Lambda, ast.ClassDef)
 """What has a scope of its own: its code doesn't run where it stands."""
 
-READABLE = (ast.Constant, ast.JoinedStr, ast.Name, ast.Attribute, ast.Call)
+READABLE = (
+    *(ast.Constant, ast.JoinedStr, ast.Name, ast.Attribute, ast.Call, ast.IfExp),
+    *(ast.Tuple, ast.List, ast.Set, ast.Dict, ast.Subscript),
+)
 """Expressions whose value can be told, or what made it."""
 
 LEAVES = frozenset(
@@ -33,6 +36,8 @@ class Kind(Enum):
 
     IMPORT = "import"
     VALUE = "value"
+    EACH = "each"
+    """Each item in turn of what a loop goes through."""
     FUNCTION = "function"
     CLASS = "class"
     DECLARED = "declared"
@@ -45,13 +50,16 @@ class Binding(NamedTuple):
 
     kind: Kind
     value: Any = None
-    """The parts of the dotted name that is imported, an expression, a line, a :class:`Scope`, an annotation."""
+    """The parts of the dotted name that is imported, an expression, a line, a :class:`Scope`, an annotation.
+
+    Of a loop it is what it goes through, and at which place in each item the name stands (``None`` for all of it).
+    """
 
 
 class Scope:
     """The names that a module, class or function binds."""
 
-    __slots__ = ("elsewhere", "kind", "names", "parent", "path", "qualname", "roots", "stars")
+    __slots__ = ("bases", "elsewhere", "kind", "names", "parent", "path", "qualname", "roots", "stars")
 
     def __init__(self, kind: str, qualname: str, parent: "Scope | None", path: str) -> None:
         self.kind = kind
@@ -61,6 +69,8 @@ class Scope:
         self.path = path
         """The file, absolute; of standard input, what it is called."""
         self.names: dict[str, list[Binding]] = {}
+        self.bases: list[ast.expr] = []
+        """Of a class, the expressions for those that it inherits from."""
         self.elsewhere: dict[str, Scope] = {}
         """The names that a ``global`` or ``nonlocal`` statement gives to another scope."""
         self.stars: list[tuple[str, ...]] = []
@@ -202,6 +212,23 @@ def visit_annotated(node: ast.AnnAssign, scope: Scope, found: Collected) -> Chil
     return [(node.value, scope)] if node.value else []
 
 
+def visit_walrus(node: ast.NamedExpr, scope: Scope, found: Collected) -> Children:
+    """Bind what ``:=`` assigns."""
+    scope.bind_value(node.target.id, node.value)
+    return [(node.value, scope)]
+
+
+def visit_loop(node: Any, scope: Scope, found: Collected) -> Children:
+    """Bind what a loop, or one in a comprehension, goes through."""
+    targets = node.target.elts if isinstance(node.target, ast.Tuple) else [node.target]
+    for place, target in enumerate(targets):
+        if isinstance(target, ast.Name):
+            scope.bind(target.id, Kind.EACH, (node.iter, place if isinstance(node.target, ast.Tuple) else None))
+        else:
+            yield target, scope
+    yield from ((one, scope) for one in parts_of(node) if one is not node.target)
+
+
 def visit_import(node: ast.Import, scope: Scope, found: Collected) -> Children:
     """Bind what ``import`` binds."""
     for alias in node.names:
@@ -255,6 +282,7 @@ def visit_lambda(node: ast.Lambda, scope: Scope, found: Collected) -> Children:
 def visit_class(node: ast.ClassDef, scope: Scope, found: Collected) -> Children:
     """Keep a class and bind its name."""
     inner = scope.inner("class", node.name)
+    inner.bases = node.bases
     scope.bind(node.name, Kind.CLASS, inner)
     found.classes.append((node, scope, inner))
     outside = [*node.decorator_list, *node.bases, *node.keywords]
@@ -294,6 +322,10 @@ VISIT: dict[type, Any] = {
     ast.AsyncWith: visit_block,
     ast.Assign: visit_assign,
     ast.AnnAssign: visit_annotated,
+    ast.NamedExpr: visit_walrus,
+    ast.For: visit_loop,
+    ast.AsyncFor: visit_loop,
+    ast.comprehension: visit_loop,
     ast.Import: visit_import,
     ast.ImportFrom: visit_import_from,
     ast.FunctionDef: visit_function,

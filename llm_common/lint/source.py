@@ -99,6 +99,9 @@ class Ignore:
     """The codes that it silences; empty for all."""
     used: set[str] = field(default_factory=set)
     """The codes of what it has silenced."""
+    first: int = 0
+    last: int = 0
+    """The lines of the statement, or of its header, that it stands in; ``0`` where it stands in none."""
 
     def silences(self, code: str) -> bool:
         """Return whether it is for ``code``."""
@@ -138,6 +141,32 @@ def comments(text: str) -> tuple[list[Ignore], list[Misunderstood]]:
     except (tokenize.TokenError, SyntaxError):
         pass  # what can't be parsed either is reported for that
     return ignores, misunderstood
+
+
+def widen(ignores: list[Ignore], tree: ast.Module, lines: list[str]) -> None:
+    """Tell comments which statement they stand in, or which several, where these share a line."""
+    for node in ast.walk(tree) if ignores else ():
+        if isinstance(node, ast.stmt | ast.ExceptHandler):
+            parts = [node, *getattr(node, "decorator_list", ())]
+            for first, last in [(part.lineno, last_line_of(part, lines)) for part in parts]:
+                for ignore in ignores:
+                    if first <= ignore.line <= last:
+                        ignore.first, ignore.last = min(first, ignore.first or first), max(last, ignore.last)
+
+
+def last_line_of(node: ast.stmt | ast.expr | ast.ExceptHandler, lines: list[str]) -> int:
+    """Return the last line of a statement, of one with a body that of its header."""
+    body = getattr(node, "body", None)
+    if not isinstance(body, list):
+        return node.end_lineno or node.lineno
+    first: ast.stmt = body[0]
+    if lines[first.lineno - 1].encode()[: first.col_offset].strip():
+        return first.lineno  # the body stands in the line of the colon
+    decorators: list[ast.expr] = getattr(first, "decorator_list", [])
+    last = min([first.lineno, *(decorator.lineno for decorator in decorators)]) - 1
+    while last > node.lineno and lines[last - 1].strip()[:1] in ("", "#"):
+        last -= 1
+    return last
 
 
 def understood(order: str) -> tuple[frozenset[str] | None, tuple[str, str] | None]:

@@ -1,18 +1,19 @@
 """What only all files together show: one name for two things, handlers that nothing tracks, suffixes by role."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from llm_common.action_names import AGENT, HANDLER, LLM_CALL, SUFFIXES, TASK, with_suffix
-from llm_common.lint.facts import Facts, FunctionFacts, Key, Named, Registration, Use
-from llm_common.lint.frameworks import AIOGRAM, JOBS, TELEGRAM, Role
+from llm_common.lint.facts import Asking, Facts, FunctionFacts, Given, Key, Named, Registration, Tracked, Use
+from llm_common.lint.known import AIOGRAM, JOBS, TELEGRAM, Role
 from llm_common.lint.names import problem_of, shown
+from llm_common.lint.routing import Covered, Router, Routing
 from llm_common.reporting.findings import Finding, finding
 
 SUFFIX_CODES = {HANDLER: "LC201", TASK: "LC202", LLM_CALL: "LC203", AGENT: "LC204"}
 UNTRACKED_CODES = {AIOGRAM: "LC401", TELEGRAM: "LC402"}
 ONE_LINE = {
-    AIOGRAM: "decorate it, or register ActionTrackingMiddleware once for all",
+    AIOGRAM: "decorate it, or call ActionTrackingMiddleware().setup(dispatcher) once for all",
     TELEGRAM: "decorate it, or call track_handlers(application) once for all",
 }
 
@@ -22,20 +23,24 @@ def findings_of(all_facts: Iterable[Facts]) -> Iterator[Finding]:
     uses: list[Use] = []
     functions: dict[Key, FunctionFacts] = {}
     registrations: list[Registration] = []
-    asking = []
-    covered: set[str] = set()
+    asking: list[Asking] = []
+    given: list[Given] = []
+    covered: list[Covered] = []
+    included: list[tuple[Router, Router]] = []
     for facts in all_facts:
         yield from facts.findings
         uses += facts.uses
         functions |= facts.functions
         registrations += facts.registrations
         asking += facts.asking
-        covered |= facts.covered
+        given += facts.given
+        covered += facts.covered
+        included += facts.included
     yield from shared(uses)
     roles: dict[Key, list[Role]] = defaultdict(list)
-    for one in registrations:
-        if one.key:
-            roles[one.key].append(one.role)
+    for registered in registrations:
+        if registered.key:
+            roles[registered.key].append(registered.role)
     for key, found in roles.items():
         if key in functions:
             for named in functions[key].names:
@@ -43,21 +48,29 @@ def findings_of(all_facts: Iterable[Facts]) -> Iterator[Finding]:
     for ask in asking:
         if ask.key not in roles:
             yield from lacking(ask.named, [ask.role])
-    yield from untracked(registrations, functions, covered)
+    for one in given:
+        yield from lacking(one.named, roles.get(one.key, one.roles) if one.key else one.roles)
+    yield from untracked(registrations, functions, Routing(covered, included))
 
 
 def shared(uses: list[Use]) -> Iterator[Finding]:
-    """Report names that two things have, at the second of them."""
+    """Report names that two things have, at the second of them; what overrides another is the same thing."""
     first: dict[str, Use] = {}
+    things = {(use.name, use.thing) for use in uses}
     for use in sorted(uses, key=lambda one: (one.place.path, one.place.line, one.place.column)):
         before = first.setdefault(use.name, use)
-        if before.thing != use.thing:
+        if outermost(before, things) != outermost(use, things):
             where = f"{before.words} at {before.place.path}:{before.place.line}"
             message = f"the name {shown(use.name)} belongs to {where} already"
             yield finding(use.place, "LC104", message, "give each a name of its own")
 
 
-def lacking(named: Named, roles: list[Role]) -> Iterator[Finding]:
+def outermost(use: Use, things: set[tuple[str, Tracked]]) -> Tracked:
+    """Return what is tracked, or of a method the one that it overrides, if that has the same name."""
+    return next((one for one in reversed(use.overrides) if (use.name, one) in things), use.thing)
+
+
+def lacking(named: Named, roles: Sequence[Role]) -> Iterator[Finding]:
     """Report a name that doesn't end as its role asks for."""
     if problem_of(named.name) is None and all(with_suffix(named.name, role.suffix) != named.name for role in roles):
         role = roles[0]
@@ -67,13 +80,13 @@ def lacking(named: Named, roles: list[Role]) -> Iterator[Finding]:
 
 
 def untracked(
-    registrations: list[Registration], functions: Mapping[Key, FunctionFacts], covered: set[str]
+    registrations: list[Registration], functions: Mapping[Key, FunctionFacts], routing: Routing
 ) -> Iterator[Finding]:
     """Report handlers that nothing tracks, each once, where the function stands."""
     seen: set[tuple[str, Key]] = set()
     for one in registrations:
         framework = one.role.framework
-        if framework in covered or framework == JOBS:
+        if framework == JOBS or routing.covers(framework, one.place.path, one.route):
             continue
         if one.key is None:
             message = f"nothing tracks this lambda, {one.role.words}"

@@ -1,6 +1,6 @@
 """The alerts, as data: when each fires, how urgent it is, what it says. Each has its section in docs/runbooks.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from llm_common.http_labels import SERVER
 from llm_common.monitoring import conditions
 from llm_common.monitoring.conditions import ACTION, FAST, SLOW, burns, share_above, slower_than
 from llm_common.monitoring.options import Options, Thresholds
-from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, WINDOW, like, other_than, rate
+from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, like, other_than, rate
 
 CRITICAL, WARNING = "critical", "warning"
 APP = "{{ $labels.app }} ({{ $labels.env }})"
@@ -40,10 +40,8 @@ class Alert:
     description: str
     options: tuple[str, ...] = ()
     """The thresholds and objectives that decide about it."""
-    history: str = WINDOW
-    """How far back it looks."""
-    silence: bool = False
-    """Whether it is about what doesn't happen any more."""
+    silence: Sequence[tuple[str, str]] = ()
+    """Of an alert about what doesn't happen any more: how long it has to have happened, by how often at least."""
 
     def rule(self, runbooks: str = "") -> dict[str, Any]:
         """Return the rule as Prometheus reads it, with a link to its runbook where the documentation is served."""
@@ -160,8 +158,7 @@ def _about_silence(limits: Thresholds) -> Iterator[Alert]:
         f"{APP}: {NAME} doesn't run any more",
         f"It ran regularly, and for {DURATION} or longer no run has ended. Does its scheduler live, does a run hang, "
         "or was it removed?",
-        history="4h",
-        silence=True,
+        silence=[(interval, while_) for interval, while_, _ in conditions.PAUSES],
     )
     yield Alert(
         "HandlerTrafficVanished",
@@ -172,8 +169,7 @@ def _about_silence(limits: Thresholds) -> Iterator[Alert]:
         "It ran {{ $value | humanize }} times a minute at this time of yesterday, and of last week too, but not once "
         "in the last 30 minutes. Does the application get updates, and do they lead there?",
         ("min_per_minute",),
-        history="1w",
-        silence=True,
+        silence=[("30m", "8d")],
     )
 
 
@@ -217,7 +213,6 @@ def _about_budgets(options: Options) -> Iterator[Alert]:
                 f"{SHARE} of all are errors; over 30 days the objective allows {_percent(1 - objective)}. Which of "
                 "them fail, and what was changed before?",
                 (field, "min_per_minute"),
-                history=burning[-1][1],
             )
 
 

@@ -64,13 +64,16 @@ def slower_than(seconds: float, metric: Metric, by: Sequence[str], least: float,
 
 
 def tasks_slower_than(seconds: float) -> str:
-    """Return where tasks of the last hours were slower; a single one that took so long is worth knowing."""
+    """Return where tasks of the last hours were slower; a single one that took so long is worth knowing.
+
+    The mean comes first: of few runs, in buckets as wide as hours, a quantile says little.
+    """
     name = like(f".+{TASK}")
     buckets, total, count = (
         over_time("sum", RECORDINGS[ACTION_DURATION.name, part], SLOW_TASK_WINDOW, by=by, name=name)
         for part, by in (("bucket", (*ACTION, "le")), ("sum", ACTION), ("count", ACTION))
     )
-    return f"histogram_quantile(0.95, {buckets}) > {seconds:g}\nor\n{total}\n/ {count} > {seconds:g}"
+    return f"{total}\n/ {count} > {seconds:g}\nor\nhistogram_quantile(0.95, {buckets}) > {seconds:g}"
 
 
 def stopped() -> str:
@@ -81,7 +84,9 @@ def stopped() -> str:
 def _paused(interval: str, while_: str, pause: str) -> str:
     task = like(f".+{TASK}")
     half = seconds_of(while_) / seconds_of(interval) / 2
-    conditions = [f"count_over_time(({_seen(interval, task)})[{while_}:{interval}]) >= {half:g}", _seen(pause, task)]
+    # A run is seen for as long as WINDOW; in intervals without gaps between them it would count twice on the hour.
+    apart = f"{seconds_of(interval) / 60 - 4:g}m"
+    conditions = [f"count_over_time(({_seen(apart, task)})[{while_}:{interval}]) >= {half:g}", _seen(pause, task)]
     # Who paused at this time of yesterday or of last week as well, and ran before, rests at night or on Sundays.
     conditions += [
         f"({_seen(ago, task, ago)} unless {_seen(pause, task, ago)})"

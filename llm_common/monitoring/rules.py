@@ -16,13 +16,33 @@ def recording_groups() -> Sequence[Mapping[str, Any]]:
     groups: dict[str, list[dict[str, str]]] = {}
     for one in EVERY_RECORDING:
         groups.setdefault(one.metric.name, []).append({"record": one.name, "expr": one.expression})
-    return [{"name": f"llm_common:{name}", "interval": INTERVAL, "rules": rules} for name, rules in groups.items()]
+    return [_group(name, rules) for name, rules in groups.items()]
 
 
 def alert_groups(options: Options) -> Sequence[Mapping[str, Any]]:
     """Return the group of alerts."""
-    rules = [alert.rule(options.runbooks) for alert in alerts(options)]
-    return [{"name": "llm_common:alerts", "interval": INTERVAL, "rules": rules}]
+    return [_group("alerts", [alert.rule(options.runbooks) for alert in alerts(options)])]
+
+
+def needed_for(alert: str, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return the groups with nothing but the rules of one alert and those that record what it asks for.
+
+    What records comes first, which is the order to evaluate them in where time doesn't pass by itself.
+    """
+    asked = [rule["expr"] for group in groups for rule in group["rules"] if rule.get("alert") == alert]
+    records = {rule["record"]: rule["expr"] for group in groups for rule in group["rules"] if "record" in rule}
+    for expression in asked:  # grows meanwhile
+        asked += [records.pop(name) for name in list(records) if name in expression]
+    found = []
+    for group in groups:
+        rules = [
+            rule
+            for rule in group["rules"]
+            if rule.get("alert") == alert or ("record" in rule and rule["record"] not in records)
+        ]
+        if rules:
+            found.append({**group, "rules": rules})
+    return sorted(found, key=lambda group: not any("record" in rule for rule in group["rules"]))
 
 
 def recording_rules_file() -> str:
@@ -33,6 +53,10 @@ def recording_rules_file() -> str:
 def alert_rules_file(options: Options) -> str:
     """Return the alerts as a file for Prometheus. They need the recording rules too."""
     return _as_yaml(alert_groups(options))
+
+
+def _group(name: str, rules: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"name": f"llm_common:{name}", "interval": INTERVAL, "rules": rules}
 
 
 def _as_yaml(groups: Sequence[Mapping[str, Any]]) -> str:

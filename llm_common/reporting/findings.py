@@ -14,8 +14,6 @@ class Place:
     column: int = 1
     end_line: int = 1
     end_column: int = 1
-    first_line: int = 0
-    """Where the statement around it begins: a comment there silences it too. ``0`` where it is the same line."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -32,7 +30,6 @@ class Finding:
     """What to do about it, as an order."""
     end_line: int = field(compare=False)
     end_column: int = field(compare=False)
-    first_line: int = field(compare=False)
     subject: str = field(default="", compare=False)
     """What of the file it is about, such as the title of a panel; empty where the place says it all."""
     excerpt: str = field(default="", compare=False)
@@ -50,8 +47,7 @@ class Finding:
 
 def finding(place: Place, code: str, message: str, fix: str) -> Finding:
     """Return a finding at ``place``."""
-    first = place.first_line or place.line
-    return Finding(place.path, place.line, place.column, code, message, fix, place.end_line, place.end_column, first)
+    return Finding(place.path, place.line, place.column, code, message, fix, place.end_line, place.end_column)
 
 
 def shown(path: str) -> str:

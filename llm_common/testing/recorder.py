@@ -2,9 +2,10 @@
 
 import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import isclose
+from typing import TYPE_CHECKING
 
 from llm_common.backends.memory import EndedRecord, HttpRecord, MemoryBackend, Record
 from llm_common.catalog import EXTRA_METRICS, Buckets
@@ -12,6 +13,11 @@ from llm_common.contract import ActionEvent, HttpExchange, Status
 from llm_common.dispatch import override
 from llm_common.settings import clean_label
 from llm_common.testing.language import action_status, check_http_labels, text, value
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from llm_common.monitoring.options import Options
 
 ANY = object()
 """Stands for "whatever it is" where ``None`` has a meaning of its own."""
@@ -134,6 +140,71 @@ class RecordedMetrics:
                 places = sorted({f"env={record.env!r}, app={record.app!r}" for record in self._records})
                 message += f" (recorded with {'; '.join(places) or 'nothing'})"
             self._fail(message, name, named)
+
+    def assert_alert_fires(
+        self,
+        alert: str,
+        *,
+        for_: str,
+        every: str = "1m",
+        options: "Options | None" = None,
+        rules: "Path | str | None" = None,
+        **labels: str,
+    ) -> None:
+        """Assert that an alert fires where what was recorded happens ``every`` so often, and does so ``for_`` so long.
+
+        Before that it happens for as long as the alert looks back. For an alert about silence (``TaskStopped``,
+        ``HandlerTrafficVanished``) that is all: then nothing happens ``for_`` so long. ``labels`` are those of the
+        alert, such as the action's ``name``; ``options`` has other thresholds; ``rules`` is the file or folder of the
+        rules that are in force, instead of those of this package. promtool evaluates them, the tool of Prometheus.
+
+        Raises :class:`AssertionError` that says what the condition came to, and
+        :class:`~llm_common.errors.ConfigurationError` for an alert that doesn't exist, where nothing was recorded that
+        it asks for, and where promtool is missing.
+        """
+        __tracebackhide__ = True
+        self._assert_alert(alert, True, for_, every, options, rules, labels)
+
+    def assert_alert_silent(
+        self,
+        alert: str,
+        *,
+        for_: str,
+        every: str = "1m",
+        options: "Options | None" = None,
+        rules: "Path | str | None" = None,
+        **labels: str,
+    ) -> None:
+        """Assert that an alert doesn't fire where :meth:`assert_alert_fires` would assert that it does."""
+        __tracebackhide__ = True
+        self._assert_alert(alert, False, for_, every, options, rules, labels)
+
+    def _assert_alert(
+        self,
+        alert: str,
+        fires: bool,
+        for_: str,
+        every: str,
+        options: "Options | None",
+        rules: "Path | str | None",
+        labels: Mapping[str, str],
+    ) -> None:
+        __tracebackhide__ = True
+        from llm_common.testing.alerts import judge
+
+        verdict = judge(alert, self._records, self._buckets, for_, every, options, rules, labels)
+        if bool(verdict.firing) is fires:
+            return
+        which = "".join(f", {label}={value!r}" for label, value in labels.items())
+        lines = [
+            f"expected the alert {alert}{which} {'to fire' if fires else 'not to fire'} for_={for_}; "
+            + (f"it fires: {verdict.firing}" if verdict.firing else "it doesn't"),
+            *verdict.explanation,
+            f"recorded, and taken to happen every {every}:",
+            *_lines(self.events),
+            *_exchange_lines(self.exchanges),
+        ]
+        raise AssertionError("\n".join(lines))
 
     def report(self) -> str:
         """Return everything recorded as text, equal events counted together."""

@@ -200,58 +200,67 @@ def test_an_interruption_ends_with_130(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run() == (130, "", "")
 
 
-def test_an_interrupted_process_ends_with_130_and_no_traceback() -> None:
-    os.mkfifo("slow.py")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "llm_common", "lint", "slow.py"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+def test_a_pipe_is_reported_and_not_waited_for() -> None:
+    os.mkfifo("pipe.py")
+    status, out, err = in_process("pipe.py", "a.py")
+    assert (status, err) == (1, "")
+    assert out == REPORT + (
+        "pipe.py:1:1: LC902 this is no file but a pipe, a socket or a device; make it readable, or exclude it\n"
+        "2 files checked, 2 findings\n"
     )
-    with open("slow.py", "wb") as pipe:  # opens as soon as the linter reads it
-        process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=60)
-        pipe.flush()
-    assert (process.returncode, out, err) == (130, b"", b"")
 
 
-def on_terminal(*arguments: str) -> tuple[int, bytes]:
-    """Return the exit status, and what is shown on stderr where that is a terminal."""
+def on_terminal(*arguments: str, interrupted_at: bytes = b"") -> tuple[int, bytes, bytes]:
+    """Return the exit status, stdout, and what is shown on stderr where that is a terminal."""
     ours, theirs = pty.openpty()
-    shown = bytearray()
-
-    def read() -> None:
-        while True:
-            try:
-                part = os.read(ours, 1024)
-            except OSError:  # the terminal is closed
-                return
-            shown.extend(part)
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    done = subprocess.run(
+    process = subprocess.Popen(
         [sys.executable, "-m", "llm_common", "lint", *arguments],
         stdout=subprocess.PIPE,
         stderr=theirs,
         env={**os.environ, "TERM": "xterm"},
-        timeout=60,
-        check=False,
     )
+    shown = bytearray()
+
+    def read() -> None:
+        awaited = interrupted_at
+        while True:
+            try:
+                shown.extend(os.read(ours, 1024))
+            except OSError:  # the terminal is closed
+                return
+            if awaited and awaited in shown:
+                awaited = b""
+                process.send_signal(signal.SIGINT)
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    out, _ = process.communicate(timeout=60)
     os.close(theirs)
     reader.join(timeout=60)
     os.close(ours)
-    return done.returncode, bytes(shown)
+    return process.returncode, out, bytes(shown)
+
+
+def test_an_interrupted_process_ends_with_130_and_no_traceback() -> None:
+    for number in range(250):
+        Path(f"module_{number}.py").write_text("x = f(1)\n" * 400)  # a few seconds, if they were all checked
+    status, out, shown = on_terminal(".", interrupted_at=b"checking")
+    assert (status, out) == (130, b"")
+    assert b"Traceback" not in shown
 
 
 def test_a_long_run_shows_its_progress_on_a_terminal_alone() -> None:
     for number in range(250):
         Path(f"module_{number}.py").write_text("x = 1\n")
-    status, shown = on_terminal(".")
+    status, _, shown = on_terminal(".")
     assert status == 1
     assert b"checking" in shown
     assert in_process(".", FORCE_COLOR="1")[2] == ""
 
 
 def test_a_short_run_shows_no_progress() -> None:
-    assert on_terminal(".") == (1, b"")
+    status, _, shown = on_terminal(".")
+    assert (status, shown) == (1, b"")
 
 
 def test_our_own_demo_and_examples_have_no_findings(monkeypatch: pytest.MonkeyPatch) -> None:

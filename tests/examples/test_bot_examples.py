@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,7 +51,7 @@ async def bot(example: str, api: TelegramApi) -> AsyncIterator[str]:
 async def visit(example: str) -> tuple[list[str], str]:
     """Visit a shop; return what its bot said, and its metrics."""
     async with telegram_api() as api, bot(example, api) as url:
-        await api.push(message("/menu"), message("what?"))
+        await api.push(message("/start"), message("what?"))
         await api.called("sendMessage", 1)
         await api.push(pressed("order:coffee"))
         await api.called("sendMessage", 2)
@@ -79,6 +80,20 @@ def requests(scrape: dict[Series, float], resource: str) -> float:
     return scrape.get(series("genapp_http_requests_total", env="dev", app="shop_bot", **labels), 0)
 
 
+@pytest.mark.parametrize("example", ["aiogram_bot.py", "telegram_bot.py"])
+def test_without_a_token_a_bot_says_how_to_give_it_one(example: str) -> None:
+    started = subprocess.run(
+        [sys.executable, str(EXAMPLES / example)],
+        env={**os.environ, "BOT_TOKEN": "", "METRICS_PORT": "0"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert started.returncode == 1
+    assert started.stdout == ""
+    assert started.stderr == f"No token: run it as BOT_TOKEN=... python examples/{example}\n"
+
+
 def test_the_aiogram_bot() -> None:
     said, text = asyncio.run(visit("aiogram_bot.py"))
     assert said == ["What would you like?", "Your coffee is on its way.", "Sorry, no soup today."]
@@ -99,8 +114,8 @@ def test_the_python_telegram_bot() -> None:
     scrape = parsed(text)
     assert actions(scrape) == {
         ("menu_handler", "ok"): 1,
-        ("place_order_handler", "ok"): 1,
-        ("place_order_handler", "error"): 1,
+        ("serve_order_handler", "ok"): 1,
+        ("serve_order_handler", "error"): 1,
         ("deliver_task", "ok"): 1,
     }
     assert requests(scrape, "answerCallbackQuery") == 2

@@ -242,6 +242,45 @@ def test_every_kind_of_update_that_nothing_handles_counts_once(recorded_metrics:
     assert counted(recorded_metrics) == {UNHANDLED_UPDATE: 5}
 
 
+async def skip(message: Message) -> None:
+    raise SkipHandler
+
+
+async def pass_on(message: Message) -> Any:
+    return UNHANDLED
+
+
+@flags.action_tracking(False)
+async def pass_on_uncounted(message: Message) -> Any:
+    return UNHANDLED
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize(
+    ("handler", "own"),
+    [
+        (skip, {("skip_handler", "ok"): 1}),
+        (pass_on, {("pass_on_handler", "ok"): 1}),
+        (pass_on_uncounted, {}),
+        (action_tracking_decorator("by_hand_handler")(pass_on), {("by_hand_handler", "ok"): 1}),
+    ],
+)
+def test_an_update_that_a_handler_passes_on_is_not_unhandled_too(
+    handler: Any, own: dict[tuple[str, str], int], nested: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    dispatcher, router = tracked(), Router()
+    dispatcher.include_router(router)
+    (router if nested else dispatcher).message.register(handler)
+    assert feed(dispatcher, message("hello")) == [UNHANDLED]
+    assert counted(recorded_metrics) == own
+    following = Router()
+    following.message.register(menu)
+    dispatcher.include_router(following)
+    with recorded_metrics.delta() as passed_on:
+        assert feed(dispatcher, message("hello")) == ["menu"]
+    assert counted(passed_on) == own | {("menu_handler", "ok"): 1}
+
+
 def test_an_update_of_a_kind_that_this_aiogram_does_not_know(recorded_metrics: RecordedMetrics) -> None:
     dispatcher = tracked()
     with pytest.warns(RuntimeWarning, match="unknown update type"):
@@ -511,7 +550,7 @@ def test_with_and_without_tracking_the_same_happens_in_the_same_order(
         ("cancel_handler", "ok"): 1,
         ("unhandled_handler", "ok"): 1,
         ("failing_handler", "error"): 2,
-        UNHANDLED_UPDATE: 4,
+        UNHANDLED_UPDATE: 3,
     }
 
 

@@ -60,6 +60,10 @@ def failure() -> JobFailedError:
     return raised[-1]
 
 
+def _2fa() -> None:
+    """Have a name that begins with a digit, as names of actions are written."""
+
+
 def print_report(copies: int = 1) -> str:
     return f"{copies} printed"
 
@@ -306,6 +310,7 @@ def test_a_coroutine_job_that_the_shutdown_cancels(tracking: bool, recorded_metr
         (lambda: None, "lambda_task"),
         (f"{__name__}:print_report", "print_report_task"),
         (max, "max_task"),
+        (_2fa, "unnamed_2fa_task"),
     ],
 )
 def test_a_run_is_named_after_the_function(function: Any, name: str, recorded_metrics: RecordedMetrics) -> None:

@@ -308,6 +308,29 @@ def test_a_run_that_unwinds_because_its_process_was_told_to_end_is_left_to_the_w
     assert totals(recorded_metrics) == [("pack_task", "ok")]
 
 
+@pytest.mark.parametrize(
+    ("task", "name"),
+    [
+        ("shop.tasks.send", "send_task"),
+        ("shop.user.42", "user_42_task"),
+        ("shop.2fa", "shop_2fa_task"),
+        ("send", "send_task"),
+    ],
+)
+def test_an_action_is_named_after_the_end_of_the_task_s_name(
+    task: str, name: str, recorded_metrics: RecordedMetrics
+) -> None:
+    app = Shop()
+    track_tasks()
+
+    @app.task(name=task, shared=False)  # type: ignore[untyped-decorator]
+    def work() -> None:
+        pass
+
+    work.apply()
+    assert totals(recorded_metrics) == [(name, "ok")]
+
+
 def test_a_second_call_replaces_the_options_and_counts_nothing_twice(recorded_metrics: RecordedMetrics) -> None:
     app = Shop()
     track_tasks(names={"shop.tasks.pack": "first_task"}, exclude="shop.tasks.fail")

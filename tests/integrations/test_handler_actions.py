@@ -47,10 +47,15 @@ def menu() -> None:
     pass
 
 
+def _2fa() -> None:
+    pass
+
+
 @pytest.mark.parametrize(
     ("callback", "name"),
     [
         (menu, "menu_handler"),
+        (_2fa, "unnamed_2fa_handler"),
         (partial(partial(menu)), "menu_handler"),
         (MenuShown(), "menu_shown_handler"),
         (MenuShown, "menu_shown_handler"),

@@ -3,7 +3,8 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import AsyncIterator, Callable, Iterator
+import logging
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from threading import Thread
 from typing import Annotated, Any, TypedDict
@@ -29,9 +30,12 @@ from langgraph.prebuilt import ToolNode
 from langgraph.types import interrupt
 from pydantic import SecretStr
 
+from comparing import Comparison
+from llm_common.integrations import open_action
 from llm_common.integrations.langchain import RUNS, ActionTrackingCallback
+from llm_common.integrations.openai import track_client
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
 
@@ -46,17 +50,6 @@ def nothing_leaves_this_machine(monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     monkeypatch.setenv("LANGCHAIN_TRACING_V2", "false")
     yield
     assert RUNS.under_way == 0
-
-
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
 
 
 class State(TypedDict):
@@ -122,59 +115,22 @@ def agent_of(chat: Any, name: str = "Support", tools: Any = (status, broken)) ->
     return graph.compile(name=name)
 
 
-def outcome_of(scenario: Callable[[], Any]) -> Any:
-    try:
-        return scenario()
-    except Exception as exception:
-        return type(exception), str(exception)
-
-
-class Compared:
-    """Runs a scenario without a callback and with one, and demands the same outcome and the same requests."""
-
-    def __init__(self, server: Server, model: ModelServer) -> None:
-        self.server = server
-        self.model = model
-        self.recorded: RecordedMetrics
+class Compared(Comparison):
+    """A scenario that is given callbacks or none."""
 
     def __call__(self, *turns: Turn, scenario: Any, **options: Any) -> Any:
-        self.server.requests.clear()
-        plain, _ = self.run(turns, scenario, [], options)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        tracked, self.recorded = self.run(turns, scenario, [ActionTrackingCallback()], options)
-        assert tracked == plain
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
-
-    def run(self, turns: Any, scenario: Any, callbacks: Any, options: Any) -> tuple[Any, RecordedMetrics]:
-        self.model.script(*turns)
-        with record_metrics() as recorded:
+        def play(tracked: bool) -> Any:
+            callbacks = [ActionTrackingCallback()] if tracked else []
             if inspect.iscoroutinefunction(scenario):
-                outcome = outcome_of(lambda: asyncio.run(self.asynchronous(scenario, callbacks, options)))
-            else:
-                with chatting(self.server, **options) as chat:
-                    outcome = outcome_of(lambda: scenario(chat, callbacks))
-        return outcome, recorded
+                return asyncio.run(aplay(callbacks))
+            with chatting(self.server, **options) as chat:
+                return scenario(chat, callbacks)
 
-    async def asynchronous(self, scenario: Any, callbacks: Any, options: Any) -> Any:
-        async with achatting(self.server, **options) as chat:
-            return await scenario(chat, callbacks)
+        async def aplay(callbacks: Any) -> Any:
+            async with achatting(self.server, **options) as chat:
+                return await scenario(chat, callbacks)
 
-    def expect(self, *events: tuple[str, str]) -> None:
-        assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
-        for name, _ in events:
-            assert self.recorded.metric_value("genapp_action_in_progress", name=name) == 0
-
-    def tokens(self) -> tuple[float, float]:
-        value = self.recorded.metric_value
-        return (
-            value("genapp_llm_tokens_total", model="small", token_type="input"),
-            value("genapp_llm_tokens_total", model="small", token_type="output"),
-        )
-
-    def first_items(self, name: str) -> float:
-        return self.recorded.metric_value("genapp_action_first_item_sec_count", name=name)
+        return self.compare(turns, play)
 
 
 @pytest.fixture
@@ -393,7 +349,6 @@ def test_an_agent_that_never_comes_to_an_end_is_an_error(compared: Compared) -> 
         return agent_of(chat).invoke(ASK, {"callbacks": callbacks, "recursion_limit": 3})
 
     assert compared(*ROUND_TRIP * 5, scenario=endless)[0] is GraphRecursionError
-    compared.model.turns.clear()
     compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "error"))
 
 
@@ -412,7 +367,6 @@ def test_a_stream_of_an_agent_that_is_left_is_cancelled(compared: Compared) -> N
 
     for scenario in (leave, aleave):
         compared(*ROUND_TRIP, scenario=scenario)
-        compared.model.turns.clear()
         compared.expect((LLM, "ok"), (AGENT, "cancelled"))
 
 
@@ -448,6 +402,43 @@ def test_the_names_of_an_agent(recorded_metrics: RecordedMetrics) -> None:
     graph("Support").invoke(ASK, {"callbacks": [ActionTrackingCallback(agent="first_agent")]})
     names = [event.name for event in recorded_metrics.events]
     assert names == ["lang_graph_agent", "support_agent", "night_shift_agent", "first_agent"]
+
+
+@pytest.mark.parametrize(
+    ("marks", "names"),
+    [
+        ({"ls_integration": "langgraph"}, ["chain_agent"]),
+        ({"ls_integration": "deepagents"}, ["chain_agent"]),
+        ({"ls_integration": "shop", "lc_agent_name": "Support"}, ["chain_agent"]),
+        ({"ls_integration": "shop"}, []),
+        ({"ls_integration": "langchain_chat_model"}, []),
+    ],
+)
+def test_what_carries_the_mark_of_a_graph_is_an_agent(
+    recorded_metrics: RecordedMetrics, marks: Any, names: list[str]
+) -> None:
+    chain: Any = RunnableLambda(str)
+    chain.invoke("a", {"callbacks": [ActionTrackingCallback()], "metadata": marks, "run_name": "Chain"})
+    assert [event.name for event in recorded_metrics.events] == names
+
+
+def test_a_graph_whose_name_has_no_letter_of_ascii_is_unnamed_with_a_hint(
+    recorded_metrics: RecordedMetrics, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_action, "HINTED", set())
+    chat: Any = FakeListChatModel(responses=["yes"])
+    graph = StateGraph(State)
+    graph.add_node("say", lambda state: {"messages": [chat.invoke(state["messages"], {"run_name": "Ответ"})]})
+    graph.add_edge(START, "say")
+    support: Any = graph.compile(name="Поддержка")
+    with caplog.at_level(logging.WARNING, "llm_common"):
+        for _ in range(2):
+            support.invoke(ASK, {"callbacks": [ActionTrackingCallback()]})
+    assert [event.name for event in recorded_metrics.events] == ["unnamed_llm_call", "unnamed_agent"] * 2
+    assert [record.getMessage().rpartition(" name it with ")[2] for record in caplog.records] == [
+        "ActionTrackingCallback(agent=…)",
+        "ActionTrackingCallback(llm_call=…)",
+    ]
 
 
 def test_a_graph_in_a_chain_is_an_agent_and_a_graph_in_a_graph_is_not(server: Server, model: ModelServer) -> None:
@@ -498,6 +489,93 @@ def test_runs_at_once_are_counted_apart(server: Server, recorded_metrics: Record
     recorded_metrics.assert_action(AGENT, status="ok", times=10)
 
 
+# Clients that are tracked themselves
+
+
+SUMMARIZE: Any = {"model": "small", "messages": [{"role": "user", "content": "Summarize."}]}
+
+
+@API
+@pytest.mark.parametrize("scenario", [invoked, ainvoked, streamed, astreamed, run, arun, stream, astream])
+def test_a_call_of_a_model_whose_client_is_tracked_is_counted_once(
+    compared: Compared, scenario: Any, options: Any
+) -> None:
+    def tracked(chat: Any, callbacks: Any) -> Any:
+        if callbacks:
+            track_client(chat.root_client)
+        return scenario(chat, callbacks)
+
+    async def atracked(chat: Any, callbacks: Any) -> Any:
+        if callbacks:
+            track_client(chat.root_async_client)
+        return await scenario(chat, callbacks)
+
+    compared(scenario=atracked if inspect.iscoroutinefunction(scenario) else tracked, **options)
+    compared.expect((LLM, "ok"), *([(AGENT, "ok")] if scenario in (run, arun, stream, astream) else []))
+    assert compared.tokens() == (GIVEN, SAID)
+
+
+@AGENTS
+def test_a_tool_that_calls_a_tracked_client_is_counted(compared: Compared, scenario: Any) -> None:
+    def agent(chat: Any, callbacks: Any) -> Any:
+        @tool
+        def summary() -> str:
+            """Summarize."""
+            with openai.OpenAI(api_key="hidden", base_url=compared.server.url("/v1")) as client:
+                summarizing = track_client(client) if callbacks else client
+                return str(summarizing.chat.completions.create(**SUMMARIZE).choices[0].message.content)
+
+        return agent_of(chat, tools=[summary])
+
+    def ask(chat: Any, callbacks: Any) -> Any:
+        return agent(chat, callbacks).invoke(ASK, {"callbacks": callbacks})["messages"][-2].content
+
+    async def aask(chat: Any, callbacks: Any) -> Any:
+        return (await agent(chat, callbacks).ainvoke(ASK, {"callbacks": callbacks}))["messages"][-2].content
+
+    assert compared(Use("summary", {}), scenario=aask if scenario is arun else ask) == TEXT
+    compared.expect((LLM, "ok"), ("answer_llm_call", "ok"), (LLM, "ok"), (AGENT, "ok"))
+
+
+def test_who_reads_a_stream_may_call_a_tracked_client_meanwhile(
+    server: Server, recorded_metrics: RecordedMetrics
+) -> None:
+    client = track_client(openai.OpenAI(api_key="hidden", base_url=server.url("/v1")))
+    with client, chatting(server) as chat:
+        for number, _ in enumerate(chat.stream("Where?", {"callbacks": [ActionTrackingCallback()]})):
+            if number == 0:
+                client.chat.completions.create(**SUMMARIZE)
+    assert [event.name for event in recorded_metrics.events] == ["answer_llm_call", LLM]
+
+
+@pytest.mark.parametrize("same", [False, True], ids=["another client", "the client of the model"])
+def test_a_tracked_client_that_is_called_after_a_timeout_is_counted(
+    server: Server, model: ModelServer, same: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def main() -> None:
+        async with achatting(server) as chat, openai.AsyncOpenAI(api_key="hidden", base_url=server.url("/v1")) as other:
+            client = track_client(chat.root_async_client if same else other)
+            try:
+                async with asyncio.timeout(None) as timeout:
+                    expiring = asyncio.create_task(expire(timeout, model))
+                    await ainvoked(chat, [ActionTrackingCallback()])
+            except TimeoutError:
+                await client.chat.completions.create(**SUMMARIZE)
+            await expiring
+            await client.chat.completions.create(**SUMMARIZE)
+
+    model.script(Hang())
+    asyncio.run(main())
+    gc.collect()
+    recorded_metrics.assert_action("answer_llm_call", status="ok", times=2)
+    recorded_metrics.assert_action(LLM, status="cancelled", times=1)
+
+
+async def expire(block: asyncio.Timeout, model: ModelServer) -> None:
+    assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
+    block.reschedule(asyncio.get_running_loop().time())
+
+
 # Cancellations
 
 
@@ -543,17 +621,13 @@ def test_a_call_that_a_timeout_cancels_is_recorded_while_its_task_goes_on(server
         async with achatting(server) as chat:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(None) as timeout:
-                    expiring = asyncio.create_task(expire(timeout))
+                    expiring = asyncio.create_task(expire(timeout, model))
                     await ainvoked(chat, [ActionTrackingCallback()])
             await expiring
             for _ in range(2):  # the turns in which the event loop lets go of what was cancelled
                 await asyncio.sleep(0)
         gc.collect()
         assert recorded.events == [ActionEvent(LLM, status="cancelled")]
-
-    async def expire(block: asyncio.Timeout) -> None:
-        assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
-        block.reschedule(asyncio.get_running_loop().time())
 
     model.script(Hang())
     with record_metrics() as recorded:
@@ -590,7 +664,7 @@ def test_a_task_that_makes_many_calls_keeps_none_of_them(
     recorded_metrics.assert_action("fake_list_chat_model_llm_call", status="ok", times=3)
 
 
-def test_what_a_graph_leaves_open_when_it_ends_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
+def test_what_a_graph_leaves_open_when_it_fails_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
     callback, (graph, node, helper, call) = ActionTrackingCallback(), (uuid4(), uuid4(), uuid4(), uuid4())
     callback.on_chain_start({}, {}, run_id=graph, metadata={"ls_integration": "langgraph"}, name="Support")
     inside = {"ls_integration": "langgraph", "langgraph_node": "model"}
@@ -603,6 +677,20 @@ def test_what_a_graph_leaves_open_when_it_ends_is_cancelled(recorded_metrics: Re
         ActionEvent("open_ai_llm_call", status="cancelled"),
         ActionEvent(AGENT, status="cancelled"),
     ]
+
+
+def test_a_call_that_outlives_its_graph_ends_by_itself(recorded_metrics: RecordedMetrics) -> None:
+    callback, (graph, node, call) = ActionTrackingCallback(), (uuid4(), uuid4(), uuid4())
+    callback.on_chain_start({}, {}, run_id=graph, metadata={"ls_integration": "langgraph"}, name="Support")
+    inside = {"ls_integration": "langgraph", "langgraph_node": "model"}
+    callback.on_chain_start({}, {}, run_id=node, parent_run_id=graph, metadata=inside)
+    callback.on_llm_start({"id": ["OpenAI"]}, ["a"], run_id=call, parent_run_id=node, metadata=inside)
+    callback.on_chain_end({}, run_id=graph)
+    assert RUNS.under_way == 1
+    callback.on_llm_new_token("a", run_id=call)
+    callback.on_llm_end(LLMResult(generations=[]), run_id=call)
+    assert recorded_metrics.events == [ActionEvent(AGENT, status="ok"), ActionEvent("open_ai_llm_call", status="ok")]
+    assert recorded_metrics.metric_value("genapp_action_first_item_sec_count", name=AGENT) == 0
 
 
 @pytest.mark.parametrize("wrong", [{"llm_call": ""}, {"agent": ""}])

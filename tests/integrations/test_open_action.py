@@ -1,13 +1,16 @@
 """Actions whose beginning and end are different callbacks."""
 
 import asyncio
+import contextvars
+import logging
 from threading import Barrier, Thread
 from typing import Any
 
 import pytest
 
 from llm_common import current_action
-from llm_common.integrations.open_action import UNKNOWN_MODEL, OpenAction
+from llm_common.integrations import open_action
+from llm_common.integrations.open_action import UNKNOWN_MODEL, OpenAction, covering, named
 from llm_common.testing import ActionEvent, RecordedMetrics
 from llm_common.tracking import action_tracking
 
@@ -88,3 +91,71 @@ def test_the_last_word_on_tokens_counts(recorded_metrics: RecordedMetrics, used:
     assert recorded_metrics.metric_value("genapp_llm_tokens_total", model=model, token_type="input") == given
     assert recorded_metrics.metric_value("genapp_llm_tokens_total", model=model, token_type="output") == said
     assert recorded_metrics.metric_value("genapp_llm_tokens_total") == given + said
+
+
+# What covers the calls of clients
+
+
+def test_it_covers_the_calls_of_clients_from_cover_to_uncover(recorded_metrics: RecordedMetrics) -> None:
+    action = OpenAction("answer_llm_call")
+    assert covering() is None
+    action.cover()
+    assert covering() is action
+    action.uncover()
+    assert covering() is None
+    action.end()
+
+
+def test_one_that_has_ended_covers_nothing_wherever_it_ended(recorded_metrics: RecordedMetrics) -> None:
+    action = OpenAction("answer_llm_call")
+    action.cover()
+    contextvars.copy_context().run(action.end)
+    assert covering() is None
+
+
+def test_to_cover_keeps_nothing_alive(recorded_metrics: RecordedMetrics) -> None:
+    OpenAction("answer_llm_call").cover()
+    assert covering() is None
+    recorded_metrics.assert_action("answer_llm_call", status="cancelled")
+
+
+def test_it_covers_nothing_while_an_exception_is_handled_that_may_have_ended_it(
+    recorded_metrics: RecordedMetrics,
+) -> None:
+    try:
+        raise LookupError
+    except LookupError:
+        action = OpenAction("answer_llm_call")
+        action.cover()
+        assert covering() is action
+        try:
+            raise TimeoutError
+        except TimeoutError:
+            assert covering() is None
+    assert covering() is action
+    action.end()
+
+
+# Names
+
+
+@pytest.fixture
+def no_hints_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_action, "HINTED", set())
+
+
+@pytest.mark.usefixtures("no_hints_yet")
+def test_a_name_without_letters_of_ascii_is_hinted_at_once_for_each_parameter(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with caplog.at_level(logging.WARNING, "llm_common"):
+        assert named("Поддержка", "_agent", "track(agent=…)") == "unnamed_agent"
+        assert named("Склад", "_agent", "track(agent=…)") == "unnamed_agent"
+        assert named("Поддержка", "_llm_call", "track(llm_call=…)") == "unnamed_llm_call"
+        assert named("Поддержка 2", "_agent", "track(name=…)") == "2_agent"
+    first, second = [record.getMessage() for record in caplog.records]
+    assert first == (
+        "'Поддержка' has no letter or digit of ASCII, of which the names of actions are made, so it is counted as "
+        "unnamed_agent; name it with track(agent=…)"
+    )
+    assert second.endswith("unnamed_llm_call; name it with track(llm_call=…)")

@@ -13,9 +13,12 @@ from agents.models.openai_chatcompletions import OpenAIChatCompletionsModel
 from agents.models.openai_responses import OpenAIResponsesModel
 from agents.tracing import get_trace_provider, set_tracing_disabled
 
+from comparing import Comparison, outcome_of
+from llm_common import action_tracking
+from llm_common.integrations.openai import track_client
 from llm_common.integrations.openai_agents import ActionTrackingProcessor
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
 
@@ -30,17 +33,6 @@ def nothing_leaves_this_machine() -> Iterator[None]:
     set_trace_processors([])
     yield
     set_trace_processors([])
-
-
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
 
 
 @function_tool
@@ -82,51 +74,32 @@ async def run_streamed(agent: Any, **options: Any) -> Any:
 WAYS = pytest.mark.parametrize("way", [run, run_streamed])
 
 
-class Compared:
-    """Runs a scenario without the processor and with it, and demands the same outcome and the same requests."""
+class Compared(Comparison):
+    """A scenario of an agent, while a processor is told or none."""
 
     def __init__(self, server: Server, model: ModelServer, kind: str) -> None:
-        self.server = server
-        self.model = model
+        super().__init__(server, model)
         self.kind = kind
-        self.recorded: RecordedMetrics
 
-    def __call__(self, *turns: Turn, way: Any, agent: Any = None, **options: Any) -> Any:
-        set_trace_processors([])
-        plain = self.run(turns, way, agent, options)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        set_trace_processors([ActionTrackingProcessor()])
+    def __call__(self, *turns: Turn, **scenario: Any) -> Any:
+        return self.compare(turns, lambda tracked: self.play(tracked, **scenario))
+
+    def with_client(self, name: str, *turns: Turn, **scenario: Any) -> Any:
+        """Run a scenario with a client that is tracked too."""
+        self.model.script(*turns)
         with record_metrics() as self.recorded:
-            tracked = self.run(turns, way, agent, options)
-        assert tracked == plain
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
+            return outcome_of(lambda: self.play(True, client_name=name, **scenario))
 
-    def run(self, turns: Any, way: Any, agent: Any, options: Any) -> Any:
+    def play(self, tracked: bool, way: Any, agent: Any = None, client_name: str = "", **options: Any) -> Any:
         async def scenario() -> Any:
             async with openai.AsyncOpenAI(api_key="hidden", base_url=self.server.url("/v1"), max_retries=0) as client:
+                if client_name:
+                    track_client(client, client_name)
                 chat = MODELS[self.kind](model="small", openai_client=client)
                 return await way((agent or support)(chat), **options)
 
-        self.model.turns.clear()
-        self.model.script(*turns)
-        try:
-            return asyncio.run(scenario())
-        except Exception as exception:
-            return type(exception), str(exception)
-
-    def expect(self, *events: tuple[str, str]) -> None:
-        assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
-        for name, _ in events:
-            assert self.recorded.metric_value("genapp_action_in_progress", name=name) == 0
-
-    def tokens(self) -> tuple[float, float]:
-        value = self.recorded.metric_value
-        return (
-            value("genapp_llm_tokens_total", model="small", token_type="input"),
-            value("genapp_llm_tokens_total", model="small", token_type="output"),
-        )
+        set_trace_processors([ActionTrackingProcessor()] if tracked else [])
+        return asyncio.run(scenario())
 
 
 def support(chat: Any, **options: Any) -> Any:
@@ -222,12 +195,59 @@ def test_a_run_without_async_code(server: Server, recorded_metrics: RecordedMetr
     assert recorded_metrics.events == [ActionEvent(LLM, status="ok"), ActionEvent(AGENT, status="ok")]
 
 
+def test_two_processors_count_once(compared: Compared) -> None:
+    async def two(agent: Any) -> Any:
+        agents.add_trace_processor(ActionTrackingProcessor(agent="second_agent"))
+        return await run(agent)
+
+    compared.with_client("", way=two)
+    compared.expect((LLM, "ok"), (AGENT, "ok"))
+
+
+# Clients that are tracked themselves
+
+
+@WAYS
+def test_a_call_of_a_model_whose_client_is_tracked_is_counted_once(compared: Compared, way: Any) -> None:
+    compared.with_client("answer_llm_call", Use("status", {"order": 7}), way=way)
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    assert compared.first_items(LLM) == (2 if way is run_streamed else 0)
+
+
+@WAYS
+def test_a_tool_that_calls_a_tracked_client_is_counted(compared: Compared, way: Any) -> None:
+    @function_tool
+    async def summary() -> str:
+        """Summarize."""
+        async with track_client(openai.AsyncOpenAI(api_key="hidden", base_url=compared.server.url("/v1"))) as client:
+            return (await client.responses.create(model="small", input="Summarize.")).output_text
+
+    def summarizing(chat: Any) -> Any:
+        return Agent(name="Support", model=chat, tools=[summary])
+
+    for name in ("model_llm_call", ""):
+        compared.with_client(name, Use("summary", {}), way=way, agent=summarizing)
+        compared.expect((LLM, "ok"), ("answer_llm_call", "ok"), (LLM, "ok"), (AGENT, "ok"))
+
+
+@WAYS
+def test_without_tracing_a_tracked_client_and_a_block_count_the_same(compared: Compared, way: Any) -> None:
+    async def by_hand(agent: Any) -> Any:
+        with action_tracking(AGENT):
+            return await way(agent, run_config=agents.RunConfig(tracing_disabled=True))
+
+    assert TEXT in str(compared.with_client(LLM, Use("status", {"order": 7}), way=by_hand))
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    assert compared.first_items(LLM) == (2 if way is run_streamed else 0)
+    assert compared.with_client(LLM, Fail(), way=by_hand)[0] is openai.InternalServerError
+    compared.expect((LLM, "error"), (AGENT, "error"))
+
+
 # Cancellations
 
 
 def test_an_agent_whose_task_is_cancelled_is_cancelled(compared: Compared) -> None:
     async def cancel(agent: Any) -> Any:
-        compared.model.hanging.clear()
         task = asyncio.create_task(run(agent))
         assert await asyncio.to_thread(compared.model.hanging.wait, PATIENCE)
         task.cancel()
@@ -240,7 +260,6 @@ def test_an_agent_whose_task_is_cancelled_is_cancelled(compared: Compared) -> No
 
 def test_a_stream_that_is_cancelled_is_cancelled(compared: Compared) -> None:
     async def cancel(agent: Any) -> Any:
-        compared.model.hanging.clear()
         result = Runner.run_streamed(agent, ASK)
         async for _ in result.stream_events():
             assert await asyncio.to_thread(compared.model.hanging.wait, PATIENCE)

@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -15,9 +15,11 @@ from openai import AsyncOpenAI, AsyncStream, OpenAI, Stream
 from openai.types.chat.chat_completion_chunk import ChoiceDelta
 from pydantic import BaseModel
 
+from comparing import Comparison, outcome_of
+from llm_common.integrations.open_action import OpenAction
 from llm_common.integrations.openai import Call, track_client
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Overload, Say, Turn
 
@@ -31,17 +33,6 @@ class Reply(BaseModel):
     where: str
 
 
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
-
-
 def client_of(server: Server, **options: Any) -> OpenAI:
     return OpenAI(api_key="hidden", base_url=server.url("/v1"), max_retries=0, **options)
 
@@ -50,63 +41,26 @@ def async_client_of(server: Server, **options: Any) -> AsyncOpenAI:
     return AsyncOpenAI(api_key="hidden", base_url=server.url("/v1"), max_retries=0, **options)
 
 
-def outcome_of(scenario: Callable[[], Any]) -> Any:
-    """Return what a scenario returns, or which exception leaves it."""
-    try:
-        return scenario()
-    except Exception as exception:
-        return type(exception), str(exception)
-
-
-class Compared:
-    """Runs a scenario without tracking and with it, and demands the same outcome and the same requests."""
-
-    def __init__(self, server: Server, model: ModelServer) -> None:
-        self.server = server
-        self.model = model
-        self.recorded: RecordedMetrics
+class Compared(Comparison):
+    """A scenario of a client that is tracked or isn't."""
 
     def __call__(self, *turns: Turn, sync: Callable[[OpenAI], Any], asynchronous: Any = None) -> Any:
-        self.server.requests.clear()
-        plain, nothing = self.run(turns, sync, asynchronous, tracked=False)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        tracked, self.recorded = self.run(turns, sync, asynchronous, tracked=True)
-        assert tracked == plain
-        assert nothing.events == []
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
+        def play(tracked: bool) -> Any:
+            if asynchronous is not None:
+                return asyncio.run(aplay(tracked))
+            with client_of(self.server) as client:
+                return sync(track_client(client) if tracked else client)
 
-    def run(self, turns: Any, sync: Any, asynchronous: Any, *, tracked: bool) -> tuple[Any, RecordedMetrics]:
-        self.model.script(*turns)
-        with record_metrics() as recorded:
-            if asynchronous is None:
-                with client_of(self.server) as client:
-                    outcome = outcome_of(lambda: sync(track_client(client) if tracked else client))
-            else:
-                outcome = outcome_of(lambda: asyncio.run(self.asynchronous(asynchronous, tracked)))
-        return outcome, recorded
+        async def aplay(tracked: bool) -> Any:
+            async with async_client_of(self.server) as client:
+                return await asynchronous(track_client(client) if tracked else client)
 
-    async def asynchronous(self, scenario: Any, tracked: bool) -> Any:
-        async with async_client_of(self.server) as client:
-            return await scenario(track_client(client) if tracked else client)
+        return self.compare(turns, play)
 
-    def tokens(self, kind: str) -> float:
-        return self.recorded.metric_value("genapp_llm_tokens_total", name=NAME, model="small", token_type=kind)
-
-    @property
-    def first_items(self) -> float:
-        return self.recorded.metric_value("genapp_action_first_item_sec_count", name=NAME)
-
-    @property
-    def in_progress(self) -> float:
-        return self.recorded.metric_value("genapp_action_in_progress", name=NAME)
-
-    def expect(self, status: str, *, tokens: bool = False, first_items: int = 0) -> None:
-        assert self.recorded.events == [ActionEvent(NAME, status=status)]
-        used: tuple[float, float] = (GIVEN, SAID) if tokens else (0, 0)
-        assert (self.tokens("input"), self.tokens("output")) == used
-        assert (self.first_items, self.in_progress) == (first_items, 0)
+    def ended(self, status: str, *, tokens: bool = False, first_items: int = 0) -> None:
+        self.expect((NAME, status))
+        assert self.tokens() == ((GIVEN, SAID) if tokens else (0, 0))
+        assert self.first_items(NAME) == first_items
 
 
 @pytest.fixture
@@ -300,14 +254,14 @@ def kind(pair: tuple[Any, Any], asynchronous: bool) -> dict[str, Any]:
 def test_a_call_is_one_action_with_its_tokens(compared: Compared, way: str, asynchronous: bool) -> None:
     outcome = compared(sync=WHOLE[way][0], asynchronous=WHOLE[way][1] if asynchronous else None)
     assert outcome in (TEXT, (200, TEXT))
-    compared.expect("ok", tokens=True)
+    compared.ended("ok", tokens=True)
 
 
 @BOTH
 @pytest.mark.parametrize("way", STREAMS)
 def test_a_stream_is_one_action_until_its_last_chunk(compared: Compared, way: str, asynchronous: bool) -> None:
     compared(**kind(STREAMS[way], asynchronous))
-    compared.expect("ok", tokens=True, first_items=1)
+    compared.ended("ok", tokens=True, first_items=1)
 
 
 @BOTH
@@ -318,10 +272,10 @@ def test_a_stream_is_one_action_until_its_last_chunk(compared: Compared, way: st
 def test_a_call_that_fails_is_an_error(compared: Compared, way: str, turn: Turn, asynchronous: bool) -> None:
     outcome = compared(turn, **kind(WHOLE[way], asynchronous))
     if way == "raw" and turn == Fail("200 OK", b"{"):
-        compared.expect("ok")  # the SDK returned the response, and the caller could not parse it
+        compared.ended("ok")  # the SDK returned the response, and the caller could not parse it
     else:
         assert issubclass(outcome[0], Exception)
-        compared.expect("error")
+        compared.ended("error")
 
 
 @BOTH
@@ -329,7 +283,7 @@ def test_a_call_that_fails_is_an_error(compared: Compared, way: str, turn: Turn,
 def test_a_stream_that_is_refused_is_an_error(compared: Compared, way: str, asynchronous: bool) -> None:
     outcome = compared(Fail(), **kind(STREAMS[way], asynchronous))
     assert outcome[0] is openai.InternalServerError
-    compared.expect("error")
+    compared.ended("error")
 
 
 @BOTH
@@ -337,13 +291,13 @@ def test_a_stream_that_is_refused_is_an_error(compared: Compared, way: str, asyn
 def test_a_stream_that_breaks_in_the_middle_is_an_error(compared: Compared, way: str, asynchronous: bool) -> None:
     outcome = compared(Break(), **kind(STREAMS[way], asynchronous))
     assert outcome[0] is openai.APIConnectionError
-    compared.expect("error", first_items=1)
+    compared.ended("error", first_items=1)
 
 
 @BOTH
 def test_a_response_that_tells_of_a_failure_is_an_error(compared: Compared, asynchronous: bool) -> None:
     compared(Overload(), **kind(STREAMS["responses"], asynchronous))
-    compared.expect("error", first_items=1)
+    compared.ended("error", first_items=1)
 
 
 def test_an_answer_that_is_a_failure_is_an_error(model: ModelServer, server: Server) -> None:
@@ -421,7 +375,7 @@ def test_a_stream_that_is_left_before_its_end_is_cancelled(
 ) -> None:
     compared(**kind(pair, asynchronous))
     said_something = pair[0] is not leave_helper  # whose first event comes before anything is said
-    compared.expect("cancelled", first_items=int(said_something))
+    compared.ended("cancelled", first_items=int(said_something))
 
 
 def never_read(client: Any) -> Any:
@@ -448,7 +402,7 @@ def test_an_answer_that_nobody_reads_is_cancelled(
     compared: Compared, pair: tuple[Any, Any], asynchronous: bool
 ) -> None:
     compared(**kind(pair, asynchronous))
-    compared.expect("cancelled")
+    compared.ended("cancelled")
 
 
 def finish(client: Any) -> Any:
@@ -470,7 +424,7 @@ async def afinish(client: Any) -> Any:
 @BOTH
 def test_a_stream_that_is_left_when_all_is_said_is_ok(compared: Compared, asynchronous: bool) -> None:
     compared(**kind((finish, afinish), asynchronous))
-    compared.expect("ok", tokens=asynchronous, first_items=1)
+    compared.ended("ok", tokens=asynchronous, first_items=1)
 
 
 def read_body(client: Any) -> Any:
@@ -499,14 +453,14 @@ def test_a_body_that_the_caller_reads_without_the_sdk_is_ok_at_its_end(
     compared: Compared, pair: tuple[Any, Any], asynchronous: bool
 ) -> None:
     compared(**kind(pair, asynchronous))
-    compared.expect("ok")
+    compared.ended("ok")
 
 
 @BOTH
 def test_a_body_that_breaks_while_the_caller_reads_it_is_an_error(compared: Compared, asynchronous: bool) -> None:
     outcome = compared(Break(), **kind((read_lines, aread_lines), asynchronous))
     assert issubclass(outcome[0], Exception)
-    compared.expect("error")
+    compared.ended("error")
 
 
 def parse_as_response(client: Any) -> Any:
@@ -517,7 +471,7 @@ def parse_as_response(client: Any) -> Any:
 
 def test_a_response_that_is_parsed_into_itself_ends_when_it_is_read(compared: Compared) -> None:
     compared(sync=parse_as_response)
-    compared.expect("ok")
+    compared.ended("ok")
 
 
 # Cancellations
@@ -585,16 +539,96 @@ def test_tracking_a_client_again_changes_nothing(server: Server) -> None:
     assert recorded.events == [ActionEvent(NAME, status="ok")] * 2
 
 
+def test_views_that_the_client_made_before_are_tracked_too(server: Server) -> None:
+    with record_metrics() as recorded, client_of(server) as client:
+        client.with_raw_response.chat.completions.create(**CHAT)
+        client.chat.with_raw_response.completions.create(**CHAT)
+        assert recorded.events == []
+        track_client(client)
+        client.with_raw_response.chat.completions.create(**CHAT)
+        client.chat.with_raw_response.completions.create(**CHAT)
+    assert recorded.events == [ActionEvent(NAME, status="ok")] * 2
+
+
+# Frameworks that count the same call
+
+
+@BOTH
+@pytest.mark.parametrize("way", WHOLE)
+def test_a_call_that_a_framework_counts_is_no_action_of_its_own(
+    compared: Compared, way: str, asynchronous: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    above = OpenAction("support_llm_call")
+    above.cover()
+    compared(**kind(WHOLE[way], asynchronous))
+    compared.expect()
+    above.end()
+    recorded_metrics.assert_action("support_llm_call", status="ok", times=1)
+
+
+@BOTH
+@pytest.mark.parametrize("way", STREAMS)
+def test_the_first_item_of_a_stream_that_a_framework_counts_is_the_frameworks(
+    server: Server, way: str, asynchronous: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def ascenario() -> None:
+        async with async_client_of(server) as client:
+            await STREAMS[way][1](track_client(client))
+
+    above = OpenAction("support_llm_call")
+    above.cover()
+    if asynchronous:
+        asyncio.run(ascenario())
+    else:
+        with client_of(server) as client:
+            STREAMS[way][0](track_client(client))
+    above.end()
+    assert recorded_metrics.events == [ActionEvent("support_llm_call", status="ok")]
+    assert recorded_metrics.metric_value("genapp_action_first_item_sec_count", name="support_llm_call") == 1
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_call_that_is_cancelled_ends_what_a_framework_covers(
+    model: ModelServer, server: Server, stream: bool, recorded_metrics: RecordedMetrics
+) -> None:
+    async def call(client: AsyncOpenAI) -> None:
+        answer: Any = await client.chat.completions.create(**CHAT, stream=stream)
+        async for _ in answer:
+            pass
+
+    async def scenario() -> None:
+        async with async_client_of(server) as client:
+            above = OpenAction("support_llm_call")
+            above.cover()
+            task = asyncio.create_task(call(track_client(client)))
+            assert await asyncio.to_thread(model.hanging.wait, PATIENCE)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            await achat_create(client)
+            above.end()
+
+    model.script(Hang(2))
+    asyncio.run(scenario())
+    assert recorded_metrics.events == [ActionEvent(NAME, status="ok"), ActionEvent("support_llm_call", status="ok")]
+
+
 def test_signatures_stay(server: Server) -> None:
     with client_of(server) as client:
         before = inspect.signature(client.chat.completions.create)
         assert inspect.signature(track_client(client).chat.completions.create) == before
 
 
-def test_wrong_arguments_raise_what_the_sdk_raises(compared: Compared) -> None:
-    wrong: Any = {"model": "small"}
-    outcome = compared(sync=lambda client: client.chat.completions.create(**wrong))
-    assert outcome[0] is TypeError
+@BOTH
+def test_wrong_arguments_raise_what_the_sdk_raises_and_are_an_error(compared: Compared, asynchronous: bool) -> None:
+    def wrong(client: Any) -> Any:
+        return client.chat.completions.create(model="small")
+
+    async def awrong(client: Any) -> Any:
+        return wrong(client)  # without awaiting it: the SDK raises at once
+
+    assert compared(**kind((wrong, awrong), asynchronous))[0] is TypeError
+    compared.ended("error")
 
 
 @pytest.mark.parametrize("wrong", ["client", OpenAI, None])

@@ -1,7 +1,6 @@
 """Agents of Pydantic AI, against a server on loopback: what is recorded, and that nothing else changes."""
 
 import asyncio
-from collections.abc import Iterator
 from typing import Any
 
 import openai
@@ -15,10 +14,12 @@ from pydantic_ai.models.openai import OpenAIChatModel, OpenAIResponsesModel
 from pydantic_ai.models.test import TestModel
 from pydantic_ai.providers.openai import OpenAIProvider
 
+from comparing import Comparison
 from llm_common import current_action
+from llm_common.integrations.openai import track_client
 from llm_common.integrations.pydantic_ai import ActionTracking, track_agent
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
-from llm_common.testing.conformance.http_client import Server, serving
+from llm_common.testing.conformance.http_client import Server
 from llm_common.testing.conformance.recording import PATIENCE
 from openai_server import GIVEN, SAID, WORDS, Break, Fail, Hang, ModelServer, Turn, Use
 
@@ -26,17 +27,6 @@ TEXT = "".join(WORDS)
 ASK = "Where is my order?"
 LLM, AGENT = "support_llm_call", "support_agent"
 MODELS: dict[str, Any] = {"chat": OpenAIChatModel, "responses": OpenAIResponsesModel}
-
-
-@pytest.fixture
-def model() -> ModelServer:
-    return ModelServer()
-
-
-@pytest.fixture
-def server(model: ModelServer) -> Iterator[Server]:
-    with serving(model) as server:
-        yield server
 
 
 def status(order: int) -> str:
@@ -102,53 +92,29 @@ STREAMS = (run_stream, run_events, iterate_streams, handle_events)
 WAYS = pytest.mark.parametrize("way", WHOLE + STREAMS)
 
 
-class Compared:
-    """Runs a scenario with an agent and with a tracked one, and demands the same outcome and the same requests."""
+def client_of(server: Server) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(api_key="hidden", base_url=server.url("/v1"), max_retries=0)
+
+
+class Compared(Comparison):
+    """A scenario of an agent that is tracked or isn't."""
 
     def __init__(self, server: Server, model: ModelServer, kind: str) -> None:
-        self.server = server
-        self.model = model
+        super().__init__(server, model)
         self.kind = kind
-        self.recorded: RecordedMetrics
 
-    def __call__(self, *turns: Turn, way: Any, agent: Any = support, **options: Any) -> Any:
-        plain = self.run(turns, way, agent, options)
-        bodies = [request.body for request in self.server.requests]
-        self.server.requests.clear()
-        with record_metrics() as self.recorded:
-            tracked = self.run(turns, way, lambda chat: track_agent(agent(chat)), options)
-        assert tracked == plain
-        assert [request.body for request in self.server.requests] == bodies
-        return tracked
+    def __call__(self, *turns: Turn, **scenario: Any) -> Any:
+        return self.compare(turns, lambda tracked: self.play(tracked, **scenario))
 
-    def run(self, turns: Any, way: Any, agent: Any, options: Any) -> Any:
+    def play(self, tracked: bool, way: Any, agent: Any = support, client_name: str = "", **options: Any) -> Any:
         async def scenario() -> Any:
-            async with openai.AsyncOpenAI(api_key="hidden", base_url=self.server.url("/v1"), max_retries=0) as client:
-                chat = MODELS[self.kind]("small", provider=OpenAIProvider(openai_client=client))
-                return await way(agent(chat), **options)
+            async with client_of(self.server) as client:
+                if tracked and client_name:
+                    track_client(client, client_name)
+                one = agent(MODELS[self.kind]("small", provider=OpenAIProvider(openai_client=client)))
+                return await way(track_agent(one) if tracked else one, **options)
 
-        self.model.turns.clear()
-        self.model.script(*turns)
-        self.model.hanging.clear()
-        try:
-            return asyncio.run(scenario())
-        except Exception as exception:
-            return type(exception), str(exception)
-
-    def expect(self, *events: tuple[str, str]) -> None:
-        assert self.recorded.events == [ActionEvent(name, status=status) for name, status in events]
-        for name, _ in events:
-            assert self.recorded.metric_value("genapp_action_in_progress", name=name) == 0
-
-    def tokens(self) -> tuple[float, float]:
-        value = self.recorded.metric_value
-        return (
-            value("genapp_llm_tokens_total", model="small", token_type="input"),
-            value("genapp_llm_tokens_total", model="small", token_type="output"),
-        )
-
-    def first_items(self, name: str) -> float:
-        return self.recorded.metric_value("genapp_action_first_item_sec_count", name=name)
+        return asyncio.run(scenario())
 
 
 @pytest.fixture(params=MODELS)
@@ -189,6 +155,39 @@ def test_a_run_that_uses_up_its_limit_is_an_error(compared: Compared, way: Any) 
 def test_a_model_that_calls_what_is_no_tool_is_an_error(compared: Compared) -> None:
     assert compared(*[Use("nothing", {})] * 2, way=run)[0] is UnexpectedModelBehavior
     compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "error"))
+
+
+# Clients that are tracked themselves
+
+
+@WAYS
+def test_a_request_of_a_model_whose_client_is_tracked_is_counted_once(compared: Compared, way: Any) -> None:
+    compared(Use("status", {"order": 7}), way=way, client_name="answer_llm_call")
+    compared.expect((LLM, "ok"), (LLM, "ok"), (AGENT, "ok"))
+    compared(Fail(), way=way, client_name="answer_llm_call")
+    compared.expect((LLM, "error"), (AGENT, "error"))
+
+
+def test_tools_and_readers_of_a_stream_may_call_a_tracked_client(compared: Compared) -> None:
+    async def summarize() -> str:
+        async with client_of(compared.server) as client:
+            answer = await track_client(client).responses.create(model="small", input="Summarize.")
+            return answer.output_text
+
+    async def read(agent: Any) -> None:
+        async with agent.run_stream(ASK) as result:
+            await summarize()
+            async for _ in result.stream_text(debounce_by=None):
+                pass
+
+    def summarizing(chat: Any) -> Any:
+        return Agent(chat, name="Support", tools=[summarize])
+
+    with record_metrics() as recorded:
+        compared.model.script(Use("summarize", {}))
+        compared.play(True, way=read, agent=summarizing)
+    own = "answer_llm_call"
+    assert [event.name for event in recorded.events] == [LLM, own, own, LLM, AGENT]
 
 
 # Callers who leave

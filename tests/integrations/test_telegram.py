@@ -2,17 +2,23 @@
 
 import asyncio
 import datetime as dt
+import gc
 import inspect
 import logging
 import socket
+import weakref
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from apscheduler.job import Job as ScheduledJob
+from apscheduler.jobstores.sqlalchemy import SQLAlchemyJobStore
+from sqlalchemy.pool import NullPool
 from telegram import Bot, InputFile, Update
 from telegram.error import BadRequest, NetworkError, TimedOut
 from telegram.ext import (
@@ -23,6 +29,7 @@ from telegram.ext import (
     CallbackContext,
     CallbackQueryHandler,
     CommandHandler,
+    ContextTypes,
     ConversationHandler,
     InlineQueryHandler,
     Job,
@@ -99,6 +106,10 @@ async def menu(update: Update, context: Context) -> str:
 
 
 async def menu_handler(update: Update, context: Context) -> None:
+    pass
+
+
+async def menu_with_defaults(update: Update, context: Context | None) -> None:
     pass
 
 
@@ -185,7 +196,7 @@ def test_names_and_exclusions_that_are_none_are_refused(
     application = build()
     with pytest.raises(problem, match=words):
         track_handlers(application, **arguments)
-    assert type(application) is Application
+    assert application.context_types.context is CallbackContext
 
 
 def test_what_is_no_application_is_refused_with_the_fix() -> None:
@@ -271,20 +282,36 @@ def test_called_twice_it_counts_once(recorded_metrics: RecordedMetrics) -> None:
     application = build()
     application.add_handler(MessageHandler(filters.ALL, menu))
     track_handlers(application)
-    kind = type(application)
+    kind = application.context_types.context
     track_handlers(application)
-    assert type(application) is kind
+    assert application.context_types.context is kind
     feed(application, message("hello"), message("hello"))
     assert counted(recorded_metrics) == {("menu_handler", "ok"): 2}
 
 
-def test_a_handler_of_two_applications_counts_once_a_call(recorded_metrics: RecordedMetrics) -> None:
+def test_a_handler_of_several_applications_counts_as_each_of_them_is_tracked(
+    recorded_metrics: RecordedMetrics,
+) -> None:
     handler = MessageHandler(filters.ALL, menu)
-    for application in (build(), build()):
+    tracked, renamed, untracked = build(), build(), build()
+    track_handlers(tracked)
+    track_handlers(renamed, names={menu: "main_menu_handler"})
+    for application in (tracked, renamed, untracked):
         application.add_handler(handler)
-        track_handlers(application)
         feed(application, message("hello"))
-    assert counted(recorded_metrics) == {("menu_handler", "ok"): 2}
+    assert counted(recorded_metrics) == {("menu_handler", "ok"): 1, ("main_menu_handler", "ok"): 1}
+
+
+def test_an_application_is_not_kept_alive() -> None:
+    application, handler = build(), MessageHandler(filters.ALL, menu)
+    application.add_handler(handler)
+    track_handlers(application)
+    feed(application, message("hello"))
+    gone: list[Callable[[], object]] = [weakref.ref(application), weakref.ref(application.context_types.context)]
+    del application
+    gc.collect()
+    assert handler.callback == menu
+    assert [one() for one in gone] == [None, None]
 
 
 DISH, DRINK, PAYING, PAID = range(4)
@@ -413,6 +440,17 @@ class Fixed(Silent):
     callback = property(lambda self: self.given)
 
 
+class Contextless(BaseHandler[Update, Context, None]):
+    """A handler that passes nothing on but the update."""
+
+    def check_update(self, update: object) -> bool:
+        return True
+
+    async def handle_update(self, update: Any, application: Any, check_result: object, context: Any) -> None:
+        callback: Any = self.callback
+        await callback(update)
+
+
 def test_handlers_of_the_application_s_own_are_covered_as_far_as_they_have_a_callback(
     recorded_metrics: RecordedMetrics,
 ) -> None:
@@ -424,37 +462,45 @@ def test_handlers_of_the_application_s_own_are_covered_as_far_as_they_have_a_cal
     application.add_handler(Silent(), 1)
     application.add_handler(Fixed(menu), 2)
     application.add_handler(Own(menu), 3)
+    application.add_handler(Contextless(partial(menu_with_defaults, context=None)), 4)
     track_handlers(application)
     feed(application, message("hello"))
-    assert counted(recorded_metrics) == {("menu_handler", "ok"): 1}
+    assert counted(recorded_metrics) == {("menu_handler", "ok"): 1, ("menu_with_defaults_handler", "ok"): 1}
 
 
-def test_an_application_of_the_user_s_own_stays_what_it_is(recorded_metrics: RecordedMetrics) -> None:
-    class Counting(App):
-        """Counts."""
+class Visit(Context):
+    """A context of the application's own."""
 
-        processed = 0
 
-        async def process_update(self, update: object) -> None:
-            self.processed += 1
-            await super().process_update(update)
+class Slotted(App):
+    __slots__ = ("processed",)
 
-    class Slotted(App):
-        __slots__ = ("processed",)
 
-    for own in (Counting, Slotted, Application):
-        application = build(partial(ApplicationBuilder.application_class, application_class=own))
-        application.add_handler(MessageHandler(filters.ALL, menu))
-        before = repr(application)
-        track_handlers(application)
-        assert isinstance(application, own)
-        shown = (type(application).__name__, type(application).__qualname__, type(application).__module__)
-        assert shown == (own.__name__, own.__qualname__, own.__module__)
-        assert (repr(application), type(application).__doc__) == (before, own.__doc__)
-        with recorded_metrics.delta() as once:
-            feed(application, message("hello"))
-        assert counted(once) == {("menu_handler", "ok"): 1}
-        assert getattr(application, "processed", 1) == 1
+@pytest.mark.parametrize("kind", [Visit, CallbackContext])
+@pytest.mark.parametrize("own", [Slotted, Application])
+def test_applications_and_contexts_of_the_user_s_own_stay_what_they_are(
+    own: type[App], kind: type[Context], recorded_metrics: RecordedMetrics
+) -> None:
+    async def broken(update: object, context: Context) -> None:
+        seen.append(type(context))
+        raise ValueError("broken")
+
+    async def note_error(update: object, context: Context) -> None:
+        seen.append(type(context))
+
+    seen: list[type] = []
+    application = build(lambda builder: builder.application_class(own).context_types(ContextTypes(kind)))
+    application.add_handler(MessageHandler(filters.ALL, broken))
+    application.add_error_handler(note_error)
+    before = repr(application)
+    track_handlers(application)
+    assert (type(application), repr(application)) == (own, before)
+    shown = application.context_types.context
+    assert issubclass(shown, kind)
+    assert (repr(shown), shown.__doc__) == (repr(kind), kind.__doc__)
+    feed(application, message("hello"))
+    assert counted(recorded_metrics) == {("broken_handler", "error"): 1}
+    assert seen == [kind, kind]
 
 
 @pytest.mark.parametrize("callback", [menu, Shop(), Shop().cart, partial(menu)])
@@ -773,6 +819,79 @@ def test_a_job_that_was_scheduled_in_a_running_application_before_it_was_tracked
     assert counted(recorded_metrics) == {("remind_task", "ok"): 1}
 
 
+def test_a_job_that_is_run_by_hand_in_an_application_that_has_not_started(recorded_metrics: RecordedMetrics) -> None:
+    async def scenario() -> None:
+        jobs, application = Jobs(), build()
+        track_handlers(application)
+        queue = application.job_queue
+        assert queue is not None
+        await queue.run_once(jobs.remind, 0).run(application)
+
+    asyncio.run(scenario())
+    assert counted(recorded_metrics) == {("remind_task", "ok"): 1}
+
+
+async def remind_everybody(context: Context) -> None:
+    await context.bot_data["jobs"].ran(f"remind {context.job and context.job.data}")
+
+
+class StoreOfJobs(SQLAlchemyJobStore):  # type: ignore[misc]
+    """Keeps jobs in a database, where the application can't go with them."""
+
+    def __init__(self, application: App, folder: Path) -> None:
+        super().__init__(f"sqlite:///{folder / 'jobs.sqlite'}", engine_options={"poolclass": NullPool})
+        self.queue = application.job_queue
+
+    def add_job(self, job: ScheduledJob) -> None:
+        super().add_job(self.without_application(job))
+
+    def update_job(self, job: ScheduledJob) -> None:
+        super().update_job(self.without_application(job))
+
+    def without_application(self, job: ScheduledJob) -> ScheduledJob:
+        kept: ScheduledJob = ScheduledJob.__new__(ScheduledJob)
+        ours: Job[Any] = Job.from_aps_job(job)
+        kept.__setstate__({**job.__getstate__(), "args": (ours.callback, ours.data)})
+        return kept
+
+    def _reconstitute_job(self, job_state: bytes) -> ScheduledJob:
+        job = super()._reconstitute_job(job_state)
+        job.args = (self.queue, Job(*job.args))
+        Job.from_aps_job(job)
+        return job
+
+
+async def restarted(folder: Path, *, track: bool) -> list[str]:
+    """Schedule a job, stop, and have another application run it; return what was done."""
+    done: list[str] = []
+    for when in (3600.0, 0.0):
+        application, jobs = build(), Jobs()
+        application.bot_data["jobs"] = jobs
+        queue = application.job_queue
+        assert queue is not None
+        queue.scheduler.add_jobstore(StoreOfJobs(application, folder))
+        if track:
+            track_handlers(application)
+        queue.run_once(remind_everybody, when, data=f"after {when}")
+        async with running(application):
+            if not when:
+                for job in queue.jobs():
+                    job.job.modify(next_run_time=dt.datetime.now(dt.UTC))
+                await jobs.until(2)
+        done += jobs.done
+    return sorted(done)
+
+
+def test_jobs_that_a_database_brings_back_count_and_are_kept_as_they_were(
+    tmp_path: Path, recorded_metrics: RecordedMetrics
+) -> None:
+    for track in (False, True):
+        folder = tmp_path / str(track)
+        folder.mkdir()
+        assert asyncio.run(restarted(folder, track=track)) == ["remind after 0.0", "remind after 3600.0"]
+        assert counted(recorded_metrics) == ({("remind_everybody_task", "ok"): 2} if track else {})
+
+
 def test_a_job_that_is_under_way_at_shutdown_is_cancelled(recorded_metrics: RecordedMetrics) -> None:
     async def scenario() -> None:
         application, started = build(), asyncio.Event()
@@ -816,15 +935,6 @@ def test_an_application_without_a_job_queue(recorded_metrics: RecordedMetrics) -
     track_handlers(application)
     feed(application, message("hello"))
     assert counted(recorded_metrics) == {("menu_handler", "ok"): 1}
-
-
-def test_a_job_s_own_object_is_where_the_scheduler_s_job_has_it() -> None:
-    """What the integration builds on, and ``Job.from_aps_job`` too."""
-    queue = build().job_queue
-    assert queue is not None
-    job: Job[Any] = queue.run_once(Jobs().remind, 0)
-    (added,) = queue.scheduler.get_jobs()
-    assert added.args[1] is job is Job.from_aps_job(added)
 
 
 # By polling and by webhook

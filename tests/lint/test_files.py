@@ -73,6 +73,18 @@ def test_what_is_no_file_is_left_out() -> None:
         assert found(".") == []
 
 
+def test_a_pipe_or_a_device_that_is_named_is_a_finding() -> None:
+    os.mkfifo("pipe.py")
+    Path("link.py").symlink_to("pipe.py")
+    write("a.py")
+    findings = lint(find(["pipe.py", "/dev/zero", "a.py"], lambda path: False), Config())
+    assert [(one.path, one.code, one.message) for one in findings] == [
+        ("/dev/zero", "LC902", "this is no file but a pipe, a socket or a device"),
+        ("pipe.py", "LC902", "this is no file but a pipe, a socket or a device"),
+    ]
+    assert [one.code for one in lint(find(["link.py"], lambda path: False), Config())] == ["LC902"]
+
+
 def test_a_path_that_does_not_exist_is_an_error() -> None:
     with pytest.raises(ConfigurationError, match="there is no file or folder 'missing'"):
         find(["missing"], lambda path: False)

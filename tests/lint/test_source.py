@@ -135,8 +135,8 @@ def test_the_warnings_of_the_code_are_not_ours() -> None:
 
 
 def test_columns_are_counted_in_characters() -> None:
-    (one,) = findings(IMPORT + "x = 'меню'; y = action_tracking('Меню')\n".encode())
-    assert (one.line, one.column, one.end_line, one.end_column) == (2, 33, 2, 39)
+    (one,) = findings(IMPORT + "x = 'меню'; print(action_tracking('Меню'))\n".encode())
+    assert (one.line, one.column, one.end_line, one.end_column) == (2, 35, 2, 41)
 
 
 def test_the_end_of_a_finding_may_be_in_another_line() -> None:

@@ -13,7 +13,7 @@ from llm_common.lint.rules import RULES
 from llm_common.reporting.findings import Finding, Place, finding
 from llm_common.reporting.formats import as_github, as_json, as_text, explained
 
-ONE = finding(Place("shop/menu.py", 7, 11, 8, 2, 5), "LC101", "the name 'Menu' isn't in snake_case", "write 'menu'")
+ONE = finding(Place("shop/menu.py", 7, 11, 8, 2), "LC101", "the name 'Menu' isn't in snake_case", "write 'menu'")
 
 any_finding = st.builds(
     Finding,
@@ -25,7 +25,6 @@ any_finding = st.builds(
     fix=st.text(),
     end_line=st.integers(1, 9999),
     end_column=st.integers(1, 999),
-    first_line=st.integers(1, 9999),
 )
 
 
