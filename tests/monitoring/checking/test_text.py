@@ -72,6 +72,21 @@ def test_where_no_replacement_fits_the_expression_is_wrong() -> None:
         parsed("-" * 4000 + "x", {})
 
 
+@pytest.mark.parametrize("text", ["x offset NaN", "x[9223372036854775807]", "x offset 1e300"])
+def test_where_the_parser_itself_gives_up_the_expression_is_wrong(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotPromQLError):
+        parsed(text, {})
+
+
+def test_ctrl_c_reaches_through_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("promql_parser.parse", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        parsed("x", {})
+
+
 @pytest.mark.parametrize(
     ("text", "name"),
     [("__variable_app__", "app"), ("app", ""), ("__variable_app__x", ""), ("__variable_a____variable_b__", "")],
