@@ -71,6 +71,10 @@ def test_an_excerpt_is_shown_with_a_caret_below_what_is_meant(excerpt: str, offs
     assert last == "1 file checked, 1 finding, 1 of them a warning"
 
 
+def test_warnings_are_counted() -> None:
+    assert as_text([with_excerpt("", 0)] * 2, 1).endswith("1 file checked, 2 findings, 2 of them warnings\n")
+
+
 def test_programs_are_told_the_same() -> None:
     (read,) = json.loads(as_json([with_excerpt("sum(nam)", 4)], 1))
     assert (read["severity"], read["subject"], read["excerpt"], read["offset"]) == (

@@ -217,7 +217,7 @@ class Examination:
 
     def has(self, label: str, labels: Labels | None, purpose: str) -> None:
         """Report a label that isn't among those that are known."""
-        if labels is not None and label not in labels and MARK not in label:
+        if labels is not None and label not in labels and label != "__name__" and MARK not in label:
             self.missing("MC202", label, f"there is no label {label!r} {purpose}", labels)
 
     def binary(self, node: BinaryExpr) -> Result:

@@ -98,7 +98,7 @@ class Page:
         if len(self._applications) > 1:
             pairs = listed(f"{env}/{app}" for env, app in self._applications)
             message = f"the page has series of several applications or environments: {pairs}"
-            self.say("MC510", message, "call configure() once, before the first action", PREFIX)
+            self.say("MC510", message, "call configure() once, before the first action", ours[0][1].name)
         if not ours:
             message = "the page has no metric of the contract"
             self.say("MC513", message, "is it the page of the application, and has it done anything yet?", "")

@@ -139,6 +139,8 @@ def source(name: str, standard_input: bytes = b"") -> Source:
     if name == "-":
         return Source("<stdin>", given=standard_input)
     if is_url(name):
+        if "@" in name.split("/")[2]:
+            raise ConfigurationError("an address has credentials in it, which isn't supported; leave them out")
         return Source(name, url=name)
     if os.path.lexists(name):
         return Source(shown(name), path=os.path.abspath(name))

@@ -28,6 +28,7 @@ COUNT = RECORDINGS[ACTION_COUNT.name, ""].name
         "scrape_samples_scraped > 1000",
         'ALERTS{alertname="Any", severity="page", alertstate="firing"}',
         "node_load1",
+        'sum by (__name__) (count by (__name__, app) ({__name__=~"genapp_.+"}))',
         'rate(node_cpu_seconds_total{mode="idle"}[5m])',
         'sum by (mode) (rate(node_cpu_seconds_total{mode="idle"}[5m]))',
         '{app="shop_bot"}',

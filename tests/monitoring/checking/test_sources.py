@@ -84,6 +84,12 @@ def test_what_does_not_exist_is_an_error() -> None:
         source("missing.json")
 
 
+def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        source("http://user:secret@127.0.0.1/metrics")
+    assert "secret" not in str(raised.value)
+
+
 def test_a_file_that_cannot_be_read_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
     os.symlink("nowhere", "link")
     Path("latin").write_bytes(b"\xe9")
