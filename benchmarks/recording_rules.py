@@ -40,6 +40,7 @@ from llm_common.catalog import (
 from llm_common.contract import Status
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
+from llm_common.monitoring.promql import WINDOW_SECONDS
 from llm_common.monitoring.rules import recording_rules_file
 
 EVERY = 60
@@ -267,17 +268,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recording_rules", description=__doc__)
     parser.add_argument("--instances", type=int, default=200, help="how many instances run (default 200)")
     parser.add_argument("--actions", type=int, default=100, help="how many actions each has (default 100)")
-    parser.add_argument("--minutes", type=int, default=20, help="over how long the dashboard looks (default 20)")
+    parser.add_argument("--minutes", type=int, default=20, help="over how long it looks, in fives (default 20)")
     parser.add_argument("--rounds", type=int, default=3, help="rounds per question (default 3)")
     options = parser.parse_args()
     for program in ("prometheus", "promtool"):
         if shutil.which(program) is None:
             parser.error(f"the program {program} is missing (Debian package prometheus)")
     console = Console(width=None if sys.stdout.isatty() else 130)
-    minutes = options.minutes + HISTORY
-    end = int(time.time()) // EVERY * EVERY
-    start = end - (minutes - 1) * EVERY
-    looked_at = start + HISTORY * EVERY
+    if options.minutes % 5:
+        parser.error("--minutes takes a multiple of 5, the window of the recorded rates")
+    end = int(time.time()) // WINDOW_SECONDS * WINDOW_SECONDS - EVERY  # between two windows, as almost every moment is
+    looked_at = end - 60 * options.minutes
+    start = looked_at - 60 * HISTORY
     with tempfile.TemporaryDirectory() as name, console.status("writing samples") as status:
         folder = Path(name)
         samples, rules, data = folder / "samples.txt", folder / "rules.yml", folder / "data"

@@ -13,6 +13,7 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -24,6 +25,7 @@ PACKAGES = {
     "prometheus-alertmanager": "prometheus-alertmanager",
     "amtool": "prometheus-alertmanager",
     "victoria-metrics": "victoria-metrics",
+    "npm": "npm",
 }
 """Programs that tests run, and the Debian packages that have them."""
 
@@ -78,8 +80,10 @@ def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seco
 
 @contextmanager
 def demo(*options: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "llm_common", "demo", "--seconds", "120", *options]
-    environ = {**os.environ, "LLM_COMMON_APP": "demo_bot", "LLM_COMMON_ENV": "preprod", "PYTHONUNBUFFERED": "1"}
+    # -P: what is tested is the installed wheel, and not the repository, wherever this is called.
+    command = [sys.executable, "-P", "-m", "llm_common", "demo", "--seconds", "120", *options]
+    settings = {"APP": "demo_bot", "ENV": "preprod", "EXTRA_METRICS": "all"}
+    environ = {**os.environ, **{f"LLM_COMMON_{key}": value for key, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
     with running(command, stdout=subprocess.PIPE, env=environ) as process:
         for line in cast("IO[str]", process.stdout):
             if found := re.search(r"http://(127\.0\.0\.1:\d+)/metrics", line):
@@ -88,13 +92,32 @@ def demo(*options: str) -> Iterator[str]:
         raise AssertionError("the demo printed no address")
 
 
+@dataclass(frozen=True)
+class Api:
+    """The API of Prometheus, or of what answers like one."""
+
+    url: str
+
+    def __call__(self, question: str, **parameters: Any) -> Any:
+        """Return the data of the answer to a question such as ``query``; ``match`` stands for ``match[]``."""
+        named = {"match[]" if name == "match" else name: value for name, value in parameters.items()}
+        with urllib.request.urlopen(f"{self.url}/api/v1/{question}?{urllib.parse.urlencode(named)}", timeout=10) as got:
+            return json.load(got)["data"]
+
+
 @contextmanager
-def scraping(prometheus: str, target: str, directory: Path, *options: str) -> Iterator[tuple[Any, Any]]:
-    """Run a Prometheus that scrapes ``target``; yield its process and what asks its API a question."""
+def scraping(
+    prometheus: str, target: str, directory: Path, *options: str, rules: Path | None = None, config_end: str = ""
+) -> Iterator[tuple[subprocess.Popen[str], Api]]:
+    """Run a Prometheus that scrapes ``target``; yield its process and its API.
+
+    ``config_end`` is what its configuration has besides.
+    """
     config = directory / "prometheus.yml"
     config.write_text(
+        f"rule_files: [{rules or ''}]\n"
         "scrape_configs:\n  - job_name: demo\n    scrape_interval: 200ms\n    scrape_timeout: 200ms\n"
-        f"    static_configs: [{{targets: ['{target}']}}]\n"
+        f"    static_configs: [{{targets: ['{target}']}}]\n" + config_end
     )
     port = free_port()
     command = [
@@ -106,10 +129,4 @@ def scraping(prometheus: str, target: str, directory: Path, *options: str) -> It
         *options,
     ]
     with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
-
-        def ask(question: str, **parameters: Any) -> Any:
-            url = f"http://127.0.0.1:{port}/api/v1/{question}?{urllib.parse.urlencode(parameters)}"
-            with urllib.request.urlopen(url, timeout=5) as answer:
-                return json.load(answer)["data"]
-
-        yield server, ask
+        yield server, Api(f"http://127.0.0.1:{port}")

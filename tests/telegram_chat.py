@@ -15,11 +15,8 @@ from telegram_api import TOKEN
 LIMIT = 4096
 """How many characters a message has at most; for Telegram once it is parsed, for Alertmanager before that."""
 TAGS = {"b", "strong", "i", "em", "u", "ins", "s", "strike", "del", "code", "pre", "tg-spoiler", "blockquote", "a"}
-PIECE = re.compile(
-    r'<(?P<end>/?)(?P<tag>[a-z-]+)(?: href="(?P<href>[^"<>]*)")?>'
-    r"|&(?:lt|gt|amp|quot|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
-    r"|[^<>&]+"
-)
+ENTITY = r"&(?:lt|gt|amp|quot|#[0-9]{1,7}|#x[0-9a-fA-F]{1,6});"
+PIECE = re.compile(rf'<(?P<end>/?)(?P<tag>[a-z-]+)(?: href="(?P<href>(?:[^"<>&]|{ENTITY})*)")?>|{ENTITY}|[^<>&]+')
 """Entities by name that Telegram doesn't know it would show as they are written; here they are refused."""
 
 
@@ -51,7 +48,7 @@ def read(chat: int, text: str) -> Message:
         tag = piece["tag"]
         if tag is None:
             shown.append(html.unescape(piece[0]))
-        elif tag not in TAGS or (tag == "a") != (piece["href"] is not None or bool(piece["end"] and tag == "a")):
+        elif tag not in TAGS or (tag == "a" and not piece["end"]) != (piece["href"] is not None):
             raise Refused(f"can't parse entities: unsupported tag {piece[0]!r}")
         elif piece["end"]:
             if not opened or opened.pop() != tag:

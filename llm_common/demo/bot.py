@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_common.demo.knowledge import Knowledge
-from llm_common.demo.llm_client import LlmClient, LlmError, RateLimitedError, Reply
+from llm_common.demo.llm_client import MODEL, LlmClient, LlmError, RateLimitedError, Reply
 from llm_common.demo.orders import OrderBook
 from llm_common.prometheus import action_tracking, action_tracking_decorator, current_action
 
@@ -104,6 +104,7 @@ class SupportBot:
         """Return the model's next message. The size of the action is the number of tokens in it."""
         reply = await self._llm.complete(messages, [SEARCH])
         current_action().size(reply.tokens)
+        current_action().tokens(MODEL, input=reply.given, output=reply.tokens)  # if such metrics are switched on
         return reply
 
     @action_tracking_decorator("reindex_task")

@@ -11,6 +11,7 @@ import httpx
 
 from llm_common.integrations.httpx import AsyncTrackedTransport
 
+MODEL = "demo"
 TIMEOUT = 10.0
 """How long, in seconds, the client waits for a byte."""
 
@@ -29,10 +30,11 @@ class RateLimitedError(LlmError):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The assistant's message, and how many tokens it took."""
+    """The assistant's message, how many tokens it took, and how many the conversation before it has."""
 
     message: Mapping[str, Any]
     tokens: int
+    given: int = 0
 
     @property
     def searches(self) -> list[tuple[str, str]]:
@@ -56,7 +58,7 @@ class LlmClient:
         A cancelled call closes its connection. Raises :class:`RateLimitedError` for status 429 and :class:`LlmError`
         for any other that isn't 200, and where there is no response: no connection, or none in time.
         """
-        request = {"model": "demo", "messages": messages, "tools": tools}
+        request = {"model": MODEL, "messages": messages, "tools": tools}
         try:
             response = await self._http.post("/v1/chat/completions", json=request)
         except httpx.TransportError as problem:
@@ -66,7 +68,8 @@ class LlmClient:
             raise RateLimitedError(content["error"]["message"])
         if response.status_code != HTTPStatus.OK:
             raise LlmError(f"status {response.status_code}: {content['error']['message']}")
-        return Reply(content["choices"][0]["message"], content["usage"]["completion_tokens"])
+        usage = content["usage"]
+        return Reply(content["choices"][0]["message"], usage["completion_tokens"], usage["prompt_tokens"])
 
     async def __aenter__(self) -> Self:
         return self

@@ -18,6 +18,7 @@ from llm_common.demo.knowledge import Knowledge, UnknownArticleError
 from llm_common.demo.llm_client import LlmError
 from llm_common.demo.orders import OrderBook, UnknownOrderError
 from llm_common.integrations.asgi import MetricsMiddleware
+from llm_common.prometheus import action_tracking_decorator, current_action
 
 WORD_EVERY = 0.005
 """How many seconds lie between two words of an answer that is streamed."""
@@ -90,9 +91,11 @@ def web_app(knowledge: Knowledge, orders: OrderBook, bot: SupportBot) -> FastAPI
     return app
 
 
+@action_tracking_decorator("answer_stream")
 async def spoken(text: str) -> AsyncIterator[str]:
-    """Yield ``text`` word by word, as models speak."""
+    """Yield ``text`` word by word, as models speak. The size of the action is the number of words."""
     for word in text.split():
+        current_action().size(1)
         yield f"{word} "
         await asyncio.sleep(WORD_EVERY)
 

@@ -3,11 +3,15 @@
 from importlib import resources
 from typing import Any
 
+from llm_common.errors import ConfigurationError
+from llm_common.monitoring.alerts import CRITICAL, WARNING, alerts
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import quoted
 
 TEMPLATE = "telegram.tmpl"
 """What the file of :func:`telegram_template` is called, beside the configuration."""
+FAST, SLOWLY = "BurnsFast", "BurnsSlowly"
+"""How the alerts about an error budget end, the one of which makes the other superfluous."""
 
 
 def alertmanager_file(options: Options, token: str = "") -> str:
@@ -15,15 +19,16 @@ def alertmanager_file(options: Options, token: str = "") -> str:
 
     Alertmanager reads the bot's token from ``options.token_file``. Before version 0.26 it can't: then ``token`` becomes
     part of the text, which nobody else may be able to read. Without a chat, alerts are shown by Alertmanager alone.
-    Raises :class:`ValueError` where the token is needed and missing.
+    Raises :class:`~llm_common.errors.ConfigurationError` where the token is needed and missing.
     """
     import yaml
 
+    chats = dict(options.chats)
     secret = {"bot_token_file": options.token_file}
     if not options.reads_token_file:
         secret = {"bot_token": token}
-        if not token and (options.chat_id or options.chats):
-            raise ValueError(
+        if not token and (options.chat_id or chats):
+            raise ConfigurationError(
                 f"Alertmanager {'.'.join(map(str, options.alertmanager))} can't read the bot's token from a file: "
                 "give the token, or use Alertmanager 0.26 or newer"
             )
@@ -39,15 +44,15 @@ def alertmanager_file(options: Options, token: str = "") -> str:
             "routes": [
                 *(
                     {"matchers": [f"app={quoted(app)}"], "receiver": _receiver_of(app), "routes": [_critical()]}
-                    for app, _ in options.chats
+                    for app in chats
                 ),
                 _critical(),
             ],
         },
-        "inhibit_rules": _inhibitions(),
+        "inhibit_rules": _inhibitions(options),
         "receivers": [
             {"name": _receiver_of(app), "telegram_configs": [_telegram(chat, secret)] if chat else []}
-            for app, chat in (("", options.chat_id), *options.chats)
+            for app, chat in {"": options.chat_id, **chats}.items()
         ],
     }
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
@@ -64,7 +69,7 @@ def _receiver_of(app: str = "") -> str:
 
 def _critical() -> dict[str, Any]:
     return {
-        "matchers": ['severity="critical"'],
+        "matchers": [f'severity="{CRITICAL}"'],
         "group_wait": "10s",
         "group_interval": "1m",
         "repeat_interval": "1h",
@@ -81,25 +86,22 @@ def _telegram(chat: int, secret: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _inhibitions() -> list[dict[str, Any]]:
+def _inhibitions(options: Options) -> list[dict[str, Any]]:
+    every = alerts(options)
+    silences = "|".join(one.name for one in every if one.silence)
     return [
         *(
-            _inhibition(f'alertname="{kind}BudgetBurnsFast"', f'alertname="{kind}BudgetBurnsSlowly"', "env", "app")
-            for kind in ("Action", "Http")
+            _inhibition(f'alertname="{one.name}"', f'alertname="{one.name.replace(FAST, SLOWLY)}"', "env", "app")
+            for one in every
+            if one.name.endswith(FAST)
         ),
         _inhibition(
-            'severity="critical"',
-            'severity="warning"',
-            "alertname",
-            "env",
-            "app",
-            "name",
-            "app_type",
-            "resource",
-            "instance",
+            f'severity="{CRITICAL}"',
+            f'severity="{WARNING}"',
+            *("alertname", "env", "app", "name", "app_type", "resource", "instance"),
         ),
         # Where an application isn't scraped, nothing is known of what it does.
-        _inhibition('alertname="TargetDown"', 'alertname=~"TaskStopped|HandlerTrafficVanished"', "env", "app"),
+        _inhibition('alertname="TargetDown"', f'alertname=~"{silences}"', "env", "app"),
     ]
 
 

@@ -11,7 +11,7 @@ from llm_common.http_labels import SERVER
 from llm_common.monitoring import conditions
 from llm_common.monitoring.conditions import ACTION, FAST, SLOW, burns, share_above, slower_than
 from llm_common.monitoring.options import Options, Thresholds
-from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, like, other_than, rate
+from llm_common.monitoring.promql import ACTION_TOTAL, HTTP_TOTAL, ending, like, other_than, rate
 
 CRITICAL, WARNING = "critical", "warning"
 APP = "{{ $labels.app }} ({{ $labels.env }})"
@@ -40,6 +40,8 @@ class Alert:
     description: str
     options: tuple[str, ...] = ()
     """The thresholds and objectives that decide about it."""
+    interval: str = "1m"
+    """How often it is evaluated: more seldom where it reads what was recorded over days."""
     silence: Sequence[tuple[str, str]] = ()
     """Of an alert about what doesn't happen any more: how long it has to have happened, by how often at least."""
 
@@ -87,7 +89,7 @@ def _about_actions(limits: Thresholds) -> Iterator[Alert]:
         "\nor\n".join(
             [
                 *(
-                    slower_than(seconds, ACTION_DURATION, ACTION, least, name=like(f".+{suffix}"))
+                    slower_than(seconds, ACTION_DURATION, ACTION, least, name=like(ending(suffix)))
                     for suffix, seconds in suffixes.items()
                 ),
                 conditions.tasks_slower_than(limits.task_seconds),
@@ -104,7 +106,7 @@ def _about_actions(limits: Thresholds) -> Iterator[Alert]:
     yield Alert(
         "AgentRunsCancelled",
         share_above(
-            limits.agent_cancelled_share, ACTION_COUNT, ACTION, Status.CANCELLED, least, name=like(f".+{AGENT}")
+            limits.agent_cancelled_share, ACTION_COUNT, ACTION, Status.CANCELLED, least, name=like(ending(AGENT))
         ),
         "10m",
         WARNING,
@@ -158,7 +160,18 @@ def _about_silence(limits: Thresholds) -> Iterator[Alert]:
         f"{APP}: {NAME} doesn't run any more",
         f"It ran regularly, and for {DURATION} or longer no run has ended. Does its scheduler live, does a run hang, "
         "or was it removed?",
+        interval="5m",
         silence=[(interval, while_) for interval, while_, _ in conditions.PAUSES],
+    )
+    yield Alert(
+        "TaskFails",
+        conditions.only_failing(),
+        "5m",
+        WARNING,
+        f"{APP}: {NAME} only fails",
+        "Its last runs ended in errors, and none in success: three or more within 6 hours, or all of the last day. The "
+        "log of the application says which errors.",
+        interval="5m",
     )
     yield Alert(
         "HandlerTrafficVanished",
@@ -169,6 +182,7 @@ def _about_silence(limits: Thresholds) -> Iterator[Alert]:
         "It ran {{ $value | humanize }} times a minute at this time of yesterday, and of last week too, but not once "
         "in the last 30 minutes. Does the application get updates, and do they lead there?",
         ("min_per_minute",),
+        interval="5m",
         silence=[("30m", "8d")],
     )
 
@@ -199,7 +213,10 @@ def _about_processes() -> Iterator[Alert]:
 def _about_budgets(options: Options) -> Iterator[Alert]:
     least = options.thresholds.min_per_minute
     actions, http = options.objectives.actions, options.objectives.http
-    for speed, for_, severity, burning in (("Fast", "2m", CRITICAL, FAST), ("Slowly", "15m", WARNING, SLOW)):
+    for speed, for_, severity, burning, interval in (
+        ("Fast", "2m", CRITICAL, FAST, "1m"),
+        ("Slowly", "15m", WARNING, SLOW, "5m"),
+    ):
         for kind, field, objective, expression in (
             ("Action", "actions", actions, burns(burning, actions, ACTION_TOTAL, Status.ERROR, least)),
             ("Http", "http", http, burns(burning, http, HTTP_TOTAL, SERVER_ERROR, least, app_type=SERVER)),
@@ -213,6 +230,7 @@ def _about_budgets(options: Options) -> Iterator[Alert]:
                 f"{SHARE} of all are errors; over 30 days the objective allows {_percent(1 - objective)}. Which of "
                 "them fail, and what was changed before?",
                 (field, "min_per_minute"),
+                interval,
             )
 
 

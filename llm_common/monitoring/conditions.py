@@ -8,12 +8,14 @@ from typing import Any
 
 from llm_common.action_names import HANDLER, TASK
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, Metric
+from llm_common.contract import Status
 from llm_common.monitoring.promql import (
     ACTION_SEEN,
     RECORDINGS,
     WINDOW,
     Match,
     Recording,
+    ending,
     like,
     over_time,
     quantile,
@@ -68,7 +70,7 @@ def tasks_slower_than(seconds: float) -> str:
 
     The mean comes first: of few runs, in buckets as wide as hours, a quantile says little.
     """
-    name = like(f".+{TASK}")
+    name = like(ending(TASK))
     buckets, total, count = (
         over_time("sum", RECORDINGS[ACTION_DURATION.name, part], SLOW_TASK_WINDOW, by=by, name=name)
         for part, by in (("bucket", (*ACTION, "le")), ("sum", ACTION), ("count", ACTION))
@@ -82,14 +84,11 @@ def stopped() -> str:
 
 
 def _paused(interval: str, while_: str, pause: str) -> str:
-    task = like(f".+{TASK}")
     half = seconds_of(while_) / seconds_of(interval) / 2
-    # A run is seen for as long as WINDOW; in intervals without gaps between them it would count twice on the hour.
-    apart = f"{seconds_of(interval) / 60 - 4:g}m"
-    conditions = [f"count_over_time(({_seen(apart, task)})[{while_}:{interval}]) >= {half:g}", _seen(pause, task)]
+    conditions = [f"{_intervals(interval, while_)} >= {half:g}", _seen(pause, TASK)]
     # Who paused at this time of yesterday or of last week as well, and ran before, rests at night or on Sundays.
     conditions += [
-        f"({_seen(ago, task, ago)} unless {_seen(pause, task, ago)})"
+        f"({_seen(ago, TASK, ago)} unless {_seen(pause, TASK, ago)})"
         for ago in ("1d", "1w")
         if seconds_of(pause) < seconds_of(ago)
     ]
@@ -97,15 +96,24 @@ def _paused(interval: str, while_: str, pause: str) -> str:
     return f"0 * (\n{_indented(text)}\n) + {seconds_of(pause):g}"
 
 
+def only_failing() -> str:
+    """Return where tasks failed again and again without success; of what ran once in a day, once is enough."""
+    failed, fine = Status.ERROR, Status.OK
+    tiers = [
+        f"{_intervals(interval, while_, status=failed)} >= 3\nunless\n{_seen(while_, TASK, status=fine)}"
+        for interval, while_ in (("10m", "1h"), ("1h", "6h"))
+    ]
+    return "\nor\n".join([*tiers, f"{_seen('1d', TASK, status=failed)}\nunless\n{_seen('1d', TASK, status=fine)}"])
+
+
 def vanished(window: str, least: float) -> str:
     """Return how often per minute handlers ran yesterday that ran last week too and didn't within ``window``."""
-    handler = like(f".+{HANDLER}")
-    recorded = RECORDINGS[ACTION_COUNT.name, ""]
+    recorded, name = RECORDINGS[ACTION_COUNT.name, ""], like(ending(HANDLER))
     yesterday, last_week = (
-        f"{over_time('avg', recorded, window, by=ACTION, offset=ago, name=handler)} * 60 >= {least:g}"
+        f"{over_time('avg', recorded, window, by=ACTION, offset=ago, name=name)} * 60 >= {least:g}"
         for ago in ("1d", "1w")
     )
-    return f"(\n  {yesterday}\n  and\n  {last_week}\n)\nunless\n{_seen(window, handler)}"
+    return f"(\n  {yesterday}\n  and\n  {last_week}\n)\nunless\n{_seen(window, HANDLER)}"
 
 
 def burns(
@@ -142,9 +150,14 @@ def seconds_of(duration: str) -> float:
     return float(duration[:-1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[duration[-1]]
 
 
-def _seen(window: str, name: Match, ago: str = "") -> str:
-    back = f" offset {ago}" if ago else ""
-    return f"present_over_time({ACTION_SEEN.series(name=name)}[{window}]{back})"
+def _seen(window: str, suffix: str, ago: str = "", **labels: Any) -> str:
+    return over_time("present", ACTION_SEEN, window, by=ACTION, offset=ago, name=like(ending(suffix)), **labels)
+
+
+def _intervals(interval: str, while_: str, **labels: Any) -> str:
+    # A run is seen for as long as WINDOW; in intervals without gaps between them it would count twice on the hour.
+    apart = f"{seconds_of(interval) / 60 - 4:g}m"
+    return f"count_over_time(({_seen(apart, TASK, **labels)})[{while_}:{interval}])"
 
 
 def _indented(text: str) -> str:

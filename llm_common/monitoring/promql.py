@@ -5,6 +5,7 @@ What dashboards and alerts ask again and again, the rate of each metric summed o
 sums over fewer labels is the sum.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -164,11 +165,10 @@ def rate(
     """
     recording = RECORDINGS[metric.name, part]
     selector = recording.series(**labels)  # also where raw series are asked: both have to be possible
+    if recorded and over != WINDOW:
+        return over_time("avg", recording, over, by=by, offset=offset, **labels)
     back = f" offset {offset}" if offset else ""
-    if not recorded:
-        inner = f"rate({series(metric, part, **labels)}[{over}]{back})"
-    else:
-        inner = f"{selector}{back}" if over == WINDOW else f"avg_over_time({selector}[{over}]{back})"
+    inner = f"{selector}{back}" if recorded else f"rate({series(metric, part, **labels)}[{over}]{back})"
     return f"sum{_by(by, recording.labels)} ({inner})"
 
 
@@ -205,10 +205,10 @@ def increase(
     ``recorded`` adds up what was recorded each :data:`WINDOW`, which is cheap over long windows and blind in shorter
     ones.
     """
-    back = f" offset {offset}" if offset else ""
     if recorded:
-        selector = RECORDINGS[metric.name, ""].series(**labels)
-        return f"sum{_by(by, metric.labels)} (sum_over_time({selector}[{window}:{WINDOW}]{back})) * {WINDOW_SECONDS}"
+        rates = over_time("sum", RECORDINGS[metric.name, ""], f"{window}:{WINDOW}", by=by, offset=offset, **labels)
+        return f"{rates} * {WINDOW_SECONDS}"
+    back = f" offset {offset}" if offset else ""
     return f"sum{_by(by, metric.labels)} (increase({series(metric, **labels)}[{window}]{back}))"
 
 
@@ -238,7 +238,7 @@ def within(
         raise ValueError(f"{metric.name} has no bucket up to {bound:g}; it has {', '.join(map(str, metric.buckets))}")
     asked: dict[str, Any] = {"by": by, "recorded": recorded, "offset": offset, **labels}
     # Prometheus' own text format says 1.0, OpenTelemetry's collector 1.
-    le = like(f"{bound:g}".replace(".", "[.]").replace("+", "[+]") + "([.]0)?")
+    le = like(re.escape(f"{bound:g}") + "([.]0)?")
     return share(rate(metric, "bucket", le=le, **asked), rate(metric, "count", **asked))
 
 
@@ -313,11 +313,11 @@ HTTP_TOTAL = _total(HTTP_REQUESTS, "app", "app_type", "env", "status")
 
 
 def _seen() -> Recording:
-    labels = ("app", "env", "name")
-    raw, by = series(ACTION_COUNT, name=like(f".+({HANDLER}|{TASK})")), f"by ({', '.join(labels)})"
+    labels = ("app", "env", "name", "status")
+    raw, by = series(ACTION_COUNT, name=like(ending(HANDLER, TASK))), f"by ({', '.join(labels)})"
     grown = f"sum {by} (increase({raw}[{WINDOW}])) > 0"
     # A counter is born with its first value, as in a process that was restarted: increase() sees nothing of that one.
-    born = f"count {by} ({raw} unless {raw} offset {WINDOW})"
+    born = f"count {by} ({raw} > 0 unless {raw} offset {WINDOW})"
     return Recording(ACTION_COUNT, "", labels, "seen", f"{grown}\nor\n{born}")
 
 

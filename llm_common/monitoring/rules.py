@@ -8,7 +8,7 @@ from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import EVERY_RECORDING
 
 INTERVAL = "1m"
-"""How often rules are evaluated."""
+"""How often rates are recorded."""
 
 
 def recording_groups() -> Sequence[Mapping[str, Any]]:
@@ -20,8 +20,11 @@ def recording_groups() -> Sequence[Mapping[str, Any]]:
 
 
 def alert_groups(options: Options) -> Sequence[Mapping[str, Any]]:
-    """Return the group of alerts."""
-    return [_group("alerts", [alert.rule(options.runbooks) for alert in alerts(options)])]
+    """Return the groups of alerts, by how often they are evaluated."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for alert in alerts(options):
+        groups.setdefault(alert.interval, []).append(alert.rule(options.runbooks))
+    return [_group(f"alerts:{interval}", rules, interval) for interval, rules in groups.items()]
 
 
 def needed_for(alert: str, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
@@ -55,8 +58,8 @@ def alert_rules_file(options: Options) -> str:
     return _as_yaml(alert_groups(options))
 
 
-def _group(name: str, rules: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    return {"name": f"llm_common:{name}", "interval": INTERVAL, "rules": rules}
+def _group(name: str, rules: Sequence[Mapping[str, Any]], interval: str = INTERVAL) -> Mapping[str, Any]:
+    return {"name": f"llm_common:{name}", "interval": interval, "rules": rules}
 
 
 def _as_yaml(groups: Sequence[Mapping[str, Any]]) -> str:

@@ -91,6 +91,8 @@ def judge(
     Raises :class:`~llm_common.errors.ConfigurationError` where promtool or the alert is missing, or where nothing was
     recorded that the alert asks for.
     """
+    if rules and options:
+        raise ConfigurationError("options are those of this package's rules; give either options or rules, not both")
     groups = _read(Path(rules)) if rules else [*recording_groups(), *alert_groups(options or Options())]
     rule = _rule(alert, groups)
     needed = needed_for(alert, groups)
@@ -124,7 +126,7 @@ def judge(
 
 def seconds_of(duration: str, name: str) -> float:
     """Return the seconds of a duration such as ``90s`` or ``1h30m``; raise an error that names it otherwise."""
-    if not isinstance(duration, str) or not re.fullmatch(r"(?:[0-9]+[smhdw])+", duration):
+    if not re.fullmatch(r"(?:[0-9]+[smhdw])+", str(duration)):
         raise ConfigurationError(f"{name} is {duration!r}; accepted: a duration such as 90s, 10m, 1h30m or 2d")
     return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", duration))
 
@@ -161,14 +163,15 @@ def _ask(
             for number, question in enumerate(questions)
         ],
     }
+    named = [{**group, "name": str(number)} for number, group in enumerate(groups)]  # unique, whatever the files were
     with TemporaryDirectory() as directory:
-        _write(Path(directory, "rules.yml"), {"groups": groups})
+        _write(Path(directory, "rules.yml"), {"groups": named})
         _write(
             Path(directory, "test.yml"),
             {
                 "rule_files": ["rules.yml"],
                 "evaluation_interval": f"{happening.step}s",
-                "group_eval_order": [group["name"] for group in groups],
+                "group_eval_order": [group["name"] for group in named],
                 "tests": [test],
             },
         )

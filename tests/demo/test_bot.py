@@ -40,7 +40,7 @@ def search(query: str) -> Reply:
 
 
 def say(text: str) -> Reply:
-    return Reply({"role": "assistant", "content": text}, len(text.split()))
+    return Reply({"role": "assistant", "content": text}, len(text.split()), given=40)
 
 
 def bot_with(*replies: Reply | LlmError | None) -> tuple[SupportBot, Script]:
@@ -58,6 +58,8 @@ def test_a_question_is_searched_and_answered(recorded_metrics: RecordedMetrics) 
     recorded_metrics.assert_action("support_agent", status="ok")
     recorded_metrics.assert_action("answer_llm_call", status="ok", times=2)
     recorded_metrics.assert_metric("genapp_action_size_total", 3, name="answer_llm_call")
+    recorded_metrics.assert_metric("genapp_llm_tokens_total", 3, name="answer_llm_call", token_type="output")
+    recorded_metrics.assert_metric("genapp_llm_tokens_total", 40, name="answer_llm_call", token_type="input")
 
 
 def test_an_answer_without_a_source_fails_the_handler_and_not_the_agent(recorded_metrics: RecordedMetrics) -> None:

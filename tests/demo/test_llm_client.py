@@ -27,6 +27,7 @@ def test_the_reply_tells_what_to_search(recorded_metrics: RecordedMetrics) -> No
     reply = complete(Moods(0, 0, 0, (0, 0)))
     assert [query for _, query in reply.searches] == ["sell tea"]
     assert reply.tokens > 0
+    assert reply.given == 4
     recorded_metrics.assert_http(**LLM, status="200", times=1)
 
 

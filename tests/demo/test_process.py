@@ -24,6 +24,7 @@ pytestmark = pytest.mark.e2e
 DEADLINE = 60.0
 ACTIONS = {
     "answer_llm_call",
+    "answer_stream",
     "menu_handler",
     "order_callback_handler",
     "question_handler",

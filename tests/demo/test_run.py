@@ -15,6 +15,7 @@ from llm_common.demo.screen import Screen
 
 ACTIONS = [
     "answer_llm_call",
+    "answer_stream",
     "menu_handler",
     "order_callback_handler",
     "question_handler",
@@ -56,10 +57,10 @@ def test_without_a_terminal_there_are_the_addresses_and_then_the_summary(monkeyp
     assert re.fullmatch(r"Shop: http://127\.0\.0\.1:\d+/docs", lines[1])
     assert lines[2] == "app demo_bot, env dev, backends: noop"
     assert re.fullmatch(r"\d+ actions in \d\.\d s: \d+ ok, \d+ error, \d+ cancelled", lines[4])
-    assert [line.split()[0] for line in lines[8:14]] == ACTIONS
-    assert re.fullmatch(r"\d+ HTTP requests: \d+ served, \d+ sent", lines[15])
-    assert {line.split()[2] for line in lines[19:]} >= RESOURCES
-    assert lines[19].startswith("app_api")
+    assert [line.split()[0] for line in lines[8:15]] == ACTIONS
+    assert re.fullmatch(r"\d+ HTTP requests: \d+ served, \d+ sent", lines[16])
+    assert {line.split()[2] for line in lines[20:]} >= RESOURCES
+    assert lines[20].startswith("app_api")
     assert lines[-1].startswith("llm")
 
 

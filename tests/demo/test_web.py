@@ -126,6 +126,7 @@ def test_an_answer_is_streamed_word_by_word_and_its_question_is_no_label(recorde
 
     assert asyncio.run(ask()).split() == TEXT.split()
     recorded_metrics.assert_http(resource="answers/stream", status="200", times=1)
+    recorded_metrics.assert_action("answer_stream", status="ok", size=len(TEXT.split()))
 
 
 def test_a_broken_model_is_a_503(recorded_metrics: RecordedMetrics) -> None:

@@ -15,6 +15,7 @@ from sybil.parsers.markdown import CodeBlockParser
 from llm_common.lint.config import configured
 from llm_common.plugins import GROUP
 from llm_common.settings import Pyproject, resolve
+from servers import program
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
@@ -172,10 +173,11 @@ def test_a_test_that_a_page_shows_passes(name: str, pytester: pytest.Pytester) -
 
 @pytest.mark.e2e
 def test_the_tests_on_the_testing_page_pass_but_for_the_one_that_shows_a_failure(pytester: pytest.Pytester) -> None:
+    program("promtool")
     page = ROOT / "docs" / "testing.md"
     result = run_tests_of(page, pytester, f"not {CONTRACT}")
-    result.assert_outcomes(passed=6, failed=1)
-    (message,) = blocks(page, "text")
+    result.assert_outcomes(passed=9, failed=1)
+    (_, message) = blocks(page, "text")
     result.stdout.fnmatch_lines([f"E*{line}" for line in message.splitlines()], consecutive=True)
     result.stdout.fnmatch_lines(["*test_the_menu_opens_once*", "*Recorded metrics*"])
 

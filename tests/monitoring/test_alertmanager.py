@@ -9,7 +9,9 @@ import pytest
 import yaml
 
 from alerting import OWN_VERSION, Alertmanager, alertmanager, firing, resolved
+from llm_common.errors import ConfigurationError
 from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
+from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
 from servers import program
 from telegram_api import SECRET, TOKEN
@@ -33,9 +35,10 @@ def check(directory: Path, config: str) -> subprocess.CompletedProcess[str]:
         Options(alertmanager=OWN_VERSION, chat_id=-5),
         Options(alertmanager=OWN_VERSION, chat_id=5, chats=CHATS, telegram_api="http://127.0.0.1:8081"),
         Options(alertmanager=OWN_VERSION, chats=CHATS),
+        Options(alertmanager=OWN_VERSION, chats=(*CHATS, *CHATS)),
         Options(),
     ],
-    ids=["one chat", "chats of applications", "only chats of applications", "no chat yet"],
+    ids=["one chat", "chats of applications", "only chats of applications", "each twice", "no chat yet"],
 )
 def test_amtool_accepts_the_configuration(options: Options, tmp_path: Path) -> None:
     done = check(tmp_path, alertmanager_file(options, TOKEN))
@@ -59,8 +62,21 @@ def test_from_0_26_on_the_token_is_read_from_its_file_and_all_else_is_the_same(t
 
 
 def test_an_older_alertmanager_without_a_token_is_an_error_that_names_the_fix() -> None:
-    with pytest.raises(ValueError, match=r"Alertmanager 0\.25 can't read .* give the token, or use Alertmanager 0\.26"):
+    with pytest.raises(
+        ConfigurationError, match=r"Alertmanager 0\.25 can't read .* give the token, or use Alertmanager 0\.26"
+    ):
         alertmanager_file(Options(alertmanager=(0, 25), chat_id=5))
+
+
+def test_only_alerts_that_there_are_make_others_superfluous_or_are_it() -> None:
+    rules = yaml.safe_load(alertmanager_file(Options()))["inhibit_rules"]
+    matchers = [one for rule in rules for one in (*rule["source_matchers"], *rule["target_matchers"])]
+    named = {name for one in matchers if one.startswith("alertname") for name in one.split('"')[1].split("|")}
+    assert named == {
+        *(f"{kind}BudgetBurns{speed}" for kind in ("Action", "Http") for speed in ("Fast", "Slowly")),
+        *("TargetDown", "TaskStopped", "HandlerTrafficVanished"),
+    }
+    assert named <= {one.name for one in alerts(Options())}
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +104,19 @@ def test_an_application_with_a_chat_of_its_own_is_told_of_there_alone(
 
 
 @pytest.mark.e2e
-def test_critical_alerts_are_told_of_sooner_and_again_and_again(chats: Chats, tmp_path: Path) -> None:
+def test_critical_alerts_are_told_of_sooner(chats: Chats, tmp_path: Path) -> None:
+    with alertmanager(tmp_path, chats, Options(chat_id=5)) as server:
+        server.send(firing(alertname="Later", severity="warning"), firing(alertname="Sooner", severity="critical"))
+        (later,), (sooner,) = chats.heard("Later"), chats.heard("Sooner")
+        assert chats.messages.index(sooner) < chats.messages.index(later)
+
+
+@pytest.mark.e2e
+def test_critical_alerts_are_told_of_again_each_hour_and_warnings_are_not(chats: Chats, tmp_path: Path) -> None:
     with alertmanager(tmp_path, chats, Options(chat_id=5), times=3600) as server:
-        server.send(firing(alertname="Later", severity="warning"), firing(alertname="Soon", severity="critical"))
-        chats.heard("Soon", times=3)
-        (later,) = chats.heard("Later")
-        first, *_ = chats.said("Soon")
-        assert chats.messages.index(first) < chats.messages.index(later)
+        server.send(firing(alertname="Once", severity="warning"), firing(alertname="Hourly", severity="critical"))
+        chats.heard("Hourly", times=3)
+        assert len(chats.heard("Once")) == 1
 
 
 @pytest.mark.e2e

@@ -7,7 +7,7 @@ from itertools import count
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from alerting import Alertmanager, alertmanager, firing, resolved
@@ -62,17 +62,15 @@ def test_an_alert_is_one_message_with_app_env_action_and_what_is_wrong_and_so_is
     desk.alertmanager.send(alert)
     (message,) = desk.chats.heard(name)
     assert message.chat == CHAT
-    told = (
-        "app=shop_bot env=prod name=menu_handler\n"
-        "12 % of the runs fail\n"
-        "menu_handler failed in 12 % of its runs within 5 minutes; at most 5 % may.\n"
-        "Runbook"
+    told = "app=shop_bot env=prod name=menu_handler\n12 % of the runs fail"
+    assert message.text == (
+        f"🔥 CRITICAL {name}\n1 firing, 0 resolved\n\n🔴 {told}\n{annotations['description']}\nRunbook"
     )
-    assert message.text == f"🔥 CRITICAL {name}\n1 firing, 0 resolved\n\n🔴 {told}"
     assert message.links == (annotations["runbook_url"],)
     desk.alertmanager.send(resolved(alert))
     _, end = desk.chats.heard(name, times=2)
     assert end.text == f"✅ RESOLVED {name}\n0 firing, 1 resolved\n\n✅ {told}"
+    assert end.links == ()
 
 
 def test_what_fires_comes_before_what_is_resolved_in_the_same_message(desk: Desk, name: str) -> None:
@@ -210,7 +208,12 @@ annotations = st.fixed_dictionaries({}, optional=dict.fromkeys(["summary", "desc
 groups = st.tuples(texts, texts, texts, st.lists(st.tuples(annotations, alerts), min_size=1, max_size=12))
 
 
-@settings(max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+# Nothing is to be learnt from a smaller example: what was refused once, Alertmanager sends again and again.
+@settings(
+    phases=[Phase.generate],
+    max_examples=5,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
 @given(st.lists(groups, min_size=1, max_size=20))
 def test_whatever_labels_and_annotations_say_arrives(desk: Desk, drawn: list[Any]) -> None:
     batch = {
@@ -238,6 +241,8 @@ def test_whatever_labels_and_annotations_say_arrives(desk: Desk, drawn: list[Any
         "<p>paragraph</p>",
         '<b class="x">bold</b>',
         "<a>nowhere</a>",
+        '<a href="https://docs.example/?a&b">link</a>',
+        '<b href="https://docs.example/">bold</b>',
         "<br/>",
         "1 < 2",
         "1 > 2",

@@ -171,6 +171,10 @@ def test_rules_of_a_team_are_evaluated_instead(place: str, tmp_path: Path, recor
             "every is '1w'; what happens less often than 1d is never missed",
         ),
         (
+            lambda one: one.assert_alert_fires("ActionSlow", for_="1h", rules="rules.yml", options=Options()),
+            "give either options or rules, not both",
+        ),
+        (
             lambda one: one.assert_alert_fires("ActionSlow", for_="1h", rules="nowhere"),
             "rules is 'nowhere'; accepted: a file of rules, or a folder",
         ),
@@ -199,9 +203,7 @@ def test_what_promtool_can_not_evaluate_is_shown(
     run("menu_handler")
     broken = tmp_path / "broken.yml"
     broken.write_text("groups: [{name: own, rules: [{alert: Own, expr: 'genapp_action_count_total >'}]}]")
-    with pytest.raises(
-        ConfigurationError, match=r"promtool can't evaluate the rules:(.|\n)*could not parse expression"
-    ):
+    with pytest.raises(ConfigurationError, match=r"promtool can't evaluate the rules:(.|\n)*could not parse"):
         recorded_metrics.assert_alert_fires("Own", for_="10m", rules=broken)
 
 

@@ -36,8 +36,8 @@ ACTIONS = Subject(
     duration=ACTION_DURATION,
     noun="actions",
     rate_unit="count:actions/s",
-    failed=equal(Status.ERROR),
-    failed_means="the status is `error`",
+    error=equal(Status.ERROR),
+    error_means="the status is `error`",
     cancelled=equal(Status.CANCELLED),
     cancelled_means="nobody wanted them any more, as when a chat is closed; that is no failure",
 )

@@ -15,9 +15,13 @@ from llm_common.monitoring.dashboards.layout import (
     dashboard_text,
 )
 from llm_common.monitoring.dashboards.panels import (
+    BLUE,
     BYTES,
     BYTES_RATE,
     DATASOURCE_VARIABLE,
+    GREEN,
+    RED,
+    YELLOW,
     Link,
     Panel,
     Query,
@@ -43,12 +47,14 @@ REQUESTS = Subject(
     duration=HTTP_REQUEST_DURATION,
     noun="requests",
     rate_unit="reqps",
-    failed=like(f"5..|{ERROR}|{TIMEOUT}"),
-    failed_means="a status of 500 or more, a time-out, or no answer at all",
+    error=like(f"5..|{ERROR}|{TIMEOUT}"),
+    error_means="a status of 500 or more, a time-out, or no answer at all",
     cancelled=like(f"{CLIENT_GONE}|{CANCELLED}"),
     cancelled_means="nobody waited for the answer",
+    colors={"/^2..$/": GREEN, "/^3..$/": BLUE, "/^4..$/": YELLOW, "/^5..$/": RED},
 )
 SELECTED = ("env", "app", "app_type", "resource")
+DIRECTIONS = "`in` are the bodies of requests, `out` those of responses, on both sides of the wire."
 TITLES = {"resource": "Resource", "app_type": "Type", "app": "Application", "env": "Environment"}
 
 VARIABLES = (
@@ -135,9 +141,6 @@ def bytes_by_direction(asking: Asking) -> Panel:
         Query(asking.rate(HTTP_REQUEST_SIZE, "sum", by=["direction"]), "{{direction}}"),
         span=12,
     )
-
-
-DIRECTIONS = "`in` are the bodies of requests, `out` those of responses, on both sides of the wire."
 
 
 def sizes(asking: Asking) -> tuple[Panel, ...]:

@@ -118,7 +118,11 @@ def dashboard_text(
     for variable in variables:
         builder.with_variable(variable)
     _arrange(builder, rows)
-    return json.dumps(builder.build(), cls=JSONEncoder, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    content = json.loads(json.dumps(builder.build(), cls=JSONEncoder))
+    for variable in content["templating"]["list"]:
+        for name in ("auto", "auto_count", "auto_min"):  # of intervals; the SDK writes them into all kinds
+            del variable[name]
+    return json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
 
 
 def _arrange(builder: dashboard.Dashboard, rows: Iterable[Row]) -> None:

@@ -8,6 +8,8 @@ from string import ascii_uppercase
 from typing import Any, NamedTuple
 
 from grafana_foundation_sdk.builders import common, dashboard, heatmap, prometheus, stat, table, timeseries
+from grafana_foundation_sdk.cog.builder import Builder
+from grafana_foundation_sdk.cog.variants import Dataquery
 from grafana_foundation_sdk.models import common as kinds
 from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
@@ -52,7 +54,7 @@ def _target(query: Query, letter: str) -> prometheus.Dataquery:
     )
 
 
-def _targets(queries: Iterable[Query]) -> list[prometheus.Dataquery]:
+def _targets(queries: Iterable[Query]) -> list[Builder[Dataquery]]:
     return [_target(query, letter).range() for query, letter in zip(queries, ascii_uppercase, strict=False)]
 
 
@@ -70,7 +72,10 @@ def graph(
     colors: Mapping[str, str] | None = None,
     span: int = 8,
 ) -> timeseries.Panel:
-    """Return lines over time; a dashed line at ``limit``, and fixed colours for the names in ``colors``."""
+    """Return lines over time, with a dashed line at ``limit``.
+
+    ``colors`` has colours by the names of lines, or by a pattern ``/…/``, whose lines are given shades of the colour.
+    """
     legend = common.VizLegendOptions().display_mode(kinds.LegendDisplayMode.TABLE).show_legend(True)
     tooltip = common.VizTooltipOptions().mode(kinds.TooltipDisplayMode.MULTI).sort(kinds.SortOrder.DESCENDING)
     style = kinds.GraphThresholdsStyleMode.OFF if limit is None else kinds.GraphThresholdsStyleMode.DASHED
@@ -84,7 +89,7 @@ def graph(
         .no_value(NOTHING)
         .datasource(DATASOURCE)
         .interval(MIN_INTERVAL)
-        .targets(list(_targets(queries)))
+        .targets(_targets(queries))
         .legend(legend.placement(kinds.LegendPlacement.BOTTOM).calcs(["mean", "max"]))
         .tooltip(tooltip)
         .thresholds(_steps(Threshold(None, GREEN), *([] if limit is None else [Threshold(limit, RED)])))
@@ -97,9 +102,10 @@ def graph(
         .span(span)
     )
     for name, color in (colors or {}).items():
-        panel.override_by_name(
-            name, [DynamicConfigValue("color", {"mode": FieldColorModeId.FIXED, "fixedColor": color})]
-        )
+        pattern = name.startswith("/")
+        mode = FieldColorModeId.SHADES if pattern else FieldColorModeId.FIXED
+        override = panel.override_by_regexp if pattern else panel.override_by_name
+        override(name, [DynamicConfigValue("color", {"mode": mode, "fixedColor": color})])
     return panel
 
 
@@ -114,7 +120,7 @@ def number(title: str, description: str, unit: str, expression: str) -> stat.Pan
         .no_value(NOTHING)
         .datasource(DATASOURCE)
         .interval(MIN_INTERVAL)
-        .targets(list(_targets([Query(expression, title)])))
+        .targets(_targets([Query(expression, title)]))
         .thresholds(_steps(Threshold(None, BLUE)))
         .color_mode(kinds.BigValueColorMode.VALUE)
         .graph_mode(kinds.BigValueGraphMode.AREA)

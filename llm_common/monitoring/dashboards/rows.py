@@ -1,10 +1,11 @@
 """The rows that both dashboards have: what is counted and timed is looked at in the same way, whatever it is."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from llm_common.catalog import Metric
+from llm_common.contract import Status
 from llm_common.monitoring.dashboards.asking import RANGE, WEEK, Asking
 from llm_common.monitoring.dashboards.panels import (
     COUNT,
@@ -30,8 +31,7 @@ LONGEST = 15
 MANY = f"The {LONGEST} with the highest values are shown."
 FIRES = "The dashed line is the threshold of an alert."
 NOW, BEFORE = "now", "a week before"
-FAILED, CANCELLED = "failed", "cancelled"
-COLORS = {"ok": GREEN, FAILED: RED, "error": RED, CANCELLED: YELLOW, BEFORE: GREY}
+COLORS = {Status.OK.value: GREEN, Status.ERROR.value: RED, Status.CANCELLED.value: YELLOW, BEFORE: GREY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +43,20 @@ class Subject:
     noun: str
     """What several of them are called."""
     rate_unit: str
-    failed: Match
+    error: Match
     """The statuses of those that failed."""
-    failed_means: str
+    error_means: str
     cancelled: Match
     """The statuses of those that nobody wanted any more."""
     cancelled_means: str
+    colors: Mapping[str, str] = field(default_factory=dict)
+    """Colours for statuses beside those of actions, by patterns."""
 
 
 class Limits(NamedTuple):
     """From where on alerts fire, if they do."""
 
-    failed: float | None = None
+    error: float | None = None
     cancelled: float | None = None
     seconds: float | None = None
 
@@ -62,13 +64,13 @@ class Limits(NamedTuple):
 def overview(asking: Asking, subject: Subject) -> tuple[Panel, ...]:
     """Return what is selected, in a few numbers and lines."""
     many = f"the selected {subject.noun}"
-    failed = asking.share(subject.count, status=subject.failed)
+    error = asking.share(subject.count, status=subject.error)
     cancelled = asking.share(subject.count, status=subject.cancelled)
     p95 = asking.quantile(0.95, subject.duration)
-    fails, gone = f"Failed: {subject.failed_means}.", f"Cancelled: {subject.cancelled_means}."
+    errors, gone = f"Error: {subject.error_means}.", f"Cancelled: {subject.cancelled_means}."
     return (
         number("Rate", f"How many of {many} ended per second.", subject.rate_unit, asking.rate(subject.count)),
-        number("Failed share", f"Share of {many} that failed. {fails}", SHARE, failed),
+        number("Error share", f"Share of {many} that failed. {errors}", SHARE, error),
         number("Cancelled share", f"Share of {many} that were cancelled. {gone}", SHARE, cancelled),
         number("p95", f"Nineteen of twenty of {many} took no longer than this.", SECONDS, p95),
         graph(
@@ -77,14 +79,14 @@ def overview(asking: Asking, subject: Subject) -> tuple[Panel, ...]:
             subject.rate_unit,
             Query(asking.rate(subject.count, by=["status"]), "{{status}}"),
             stacked=True,
-            colors=COLORS,
+            colors={**subject.colors, **COLORS},
         ),
         graph(
-            "Failed and cancelled share",
-            f"Shares of {many}. {fails} {gone}",
+            "Error and cancelled share",
+            f"Shares of {many}. {errors} {gone}",
             SHARE,
-            Query(failed, FAILED),
-            Query(cancelled, CANCELLED),
+            Query(error, Status.ERROR.value),
+            Query(cancelled, Status.CANCELLED.value),
             colors=COLORS,
         ),
         graph(
@@ -103,9 +105,9 @@ def rankings(asking: Asking, subject: Subject, titles: Mapping[str, str], links:
     """
     by, leading = tuple(titles), tuple(links)
     slowest = top(LONGEST, f"{asking.quantile(0.95, subject.duration, by=by, over=RANGE)} > 0")
-    most_failing = top(LONGEST, f"{asking.increase(subject.count, by=by, status=subject.failed)} > 0")
+    most_failing = top(LONGEST, f"{asking.increase(subject.count, by=by, status=subject.error)} > 0")
     total = asking.increase(subject.count, by=by)
-    share = asking.share_in_range(subject.count, by, status=subject.failed)
+    share = asking.share_in_range(subject.count, by, status=subject.error)
     name = next(iter(titles.values()))
     follow = f"A click on the column {name} leads to it alone."
     return (
@@ -121,8 +123,8 @@ def rankings(asking: Asking, subject: Subject, titles: Mapping[str, str], links:
             "Most failing",
             f"The {LONGEST} that failed most often in the time that is selected. {follow}",
             titles,
-            Column("Failed", COUNT, most_failing),
-            Column("Failed share", SHARE, existing(share, most_failing, on=by)),
+            Column("Errors", COUNT, most_failing),
+            Column("Error share", SHARE, existing(share, most_failing, on=by)),
             links=leading,
         ),
     )
@@ -150,11 +152,11 @@ def details(
             each(asking.rate(subject.count, by=by)),
         ),
         graph(
-            "Failed share",
-            described(f"Share of the {noun} that failed: {subject.failed_means}.", limits.failed),
+            "Error share",
+            described(f"Share of the {noun} that failed: {subject.error_means}.", limits.error),
             SHARE,
-            each(asking.share(subject.count, by=by, status=subject.failed)),
-            limit=limits.failed,
+            each(asking.share(subject.count, by=by, status=subject.error)),
+            limit=limits.error,
         ),
         graph(
             "Cancelled share",
@@ -200,8 +202,8 @@ def comparison(asking: Asking, subject: Subject) -> tuple[Panel, ...]:
         lines = Query(now, NOW), Query(before, BEFORE)
         return graph(title, f"{description}, {when}.", unit, *lines, colors=COLORS)
 
-    def failed(offset: str) -> str:
-        return asking.share(subject.count, offset, status=subject.failed)
+    def errors(offset: str) -> str:
+        return asking.share(subject.count, offset, status=subject.error)
 
     def p95(offset: str) -> str:
         return asking.quantile(0.95, subject.duration, offset=offset)
@@ -209,7 +211,7 @@ def comparison(asking: Asking, subject: Subject) -> tuple[Panel, ...]:
     before = asking.rate(subject.count, offset=WEEK)
     return (
         compared("Rate", f"How many of {many} ended per second", subject.rate_unit, asking.rate(subject.count), before),
-        compared("Failed share", f"Share of {many} that failed", SHARE, failed(""), failed(WEEK)),
+        compared("Error share", f"Share of {many} that failed", SHARE, errors(""), errors(WEEK)),
         compared("p95", f"What nineteen of twenty of {many} took no longer than", SECONDS, p95(""), p95(WEEK)),
     )
 
