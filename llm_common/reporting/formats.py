@@ -23,7 +23,7 @@ def as_text(findings: Sequence[Finding], files: int) -> str:
     checked = f"{files:,} file{'' if files == 1 else 's'} checked"
     count = f"{len(findings):,} finding{'' if len(findings) == 1 else 's'}" if findings else "no findings"
     warnings = sum(one.warning for one in findings)
-    doubtful = f", {warnings:,} of them a warning" if warnings else ""
+    doubtful = f", {warnings:,} of them {'a warning' if warnings == 1 else 'warnings'}" if warnings else ""
     return "".join(f"{line}\n" for line in [*lines, f"{checked}, {count}{doubtful}"])
 
 

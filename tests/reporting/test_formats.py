@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 from urllib.parse import unquote
 
 import pytest
@@ -48,6 +49,41 @@ def test_the_last_line_counts(findings: list[Finding], files: int, last: str) ->
 def test_a_terminal_is_given_no_orders() -> None:
     strange = finding(Place("a\x1b[31m\n.py"), "LC101", "\r\x07", "…")
     assert as_text([strange], 1).splitlines()[0] == "a\\x1b[31m\\n.py:1:1: LC101 \\r\\x07; …"
+
+
+def with_excerpt(excerpt: str, offset: int) -> Finding:
+    return replace(ONE, subject="panel 'Rate'", excerpt=excerpt, offset=offset, warning=True)
+
+
+@pytest.mark.parametrize(
+    ("excerpt", "offset", "shown"),
+    [
+        ("sum(nam)", 4, ["    sum(nam)", "        ^"]),
+        ("sum(\n  nam\n)", 7, ["      nam", "      ^"]),
+        ("\x1b nam", 2, ["    \\x1b nam", "         ^"]),
+        ("a" * 100 + "nam" + "b" * 100, 100, [f"    …{'a' * 80}nam{'b' * 77}…", f"    {' ' * 81}^"]),
+    ],
+)
+def test_an_excerpt_is_shown_with_a_caret_below_what_is_meant(excerpt: str, offset: int, shown: list[str]) -> None:
+    first, *below, last = as_text([with_excerpt(excerpt, offset)], 1).splitlines()
+    assert first == "shop/menu.py:7:11: LC101 warning: panel 'Rate': the name 'Menu' isn't in snake_case; write 'menu'"
+    assert below == shown
+    assert last == "1 file checked, 1 finding, 1 of them a warning"
+
+
+def test_warnings_are_counted() -> None:
+    assert as_text([with_excerpt("", 0)] * 2, 1).endswith("1 file checked, 2 findings, 2 of them warnings\n")
+
+
+def test_programs_are_told_the_same() -> None:
+    (read,) = json.loads(as_json([with_excerpt("sum(nam)", 4)], 1))
+    assert (read["severity"], read["subject"], read["excerpt"], read["offset"]) == (
+        "warning",
+        "panel 'Rate'",
+        "sum(nam)",
+        4,
+    )
+    assert as_github([with_excerpt("sum(nam)", 4)], 1).startswith("::warning file=shop/menu.py,line=7,")
 
 
 def test_json_has_an_object_for_each_finding() -> None:

@@ -98,7 +98,7 @@ class Page:
         if len(self._applications) > 1:
             pairs = listed(f"{env}/{app}" for env, app in self._applications)
             message = f"the page has series of several applications or environments: {pairs}"
-            self.say("MC510", message, "call configure() once, before the first action", PREFIX)
+            self.say("MC510", message, "call configure() once, before the first action", ours[0][1].name)
         if not ours:
             message = "the page has no metric of the contract"
             self.say("MC513", message, "is it the page of the application, and has it done anything yet?", "")
@@ -223,8 +223,8 @@ def with_pages(known: Vocabulary, families: Iterable[Family], metrics: Iterable[
         values = {label: seen_values(label, frozenset(found)) for label, found in labels.items()}
         if name not in ours:
             series[name] = Series(values, grows[name])
-        elif (before := known.series[name].labels) is not None:
-            series[name] = replace(known.series[name], labels=extended(before, values))
+        else:
+            series[name] = replace(known.series[name], labels=extended(known.series[name].labels or {}, values))
     return replace(known, series=series, complete=True)
 
 

@@ -200,10 +200,12 @@ class AssetCheck:
 def page_findings(reading: Reading, metrics: Sequence[Metric]) -> list[Finding]:
     """Return what is wrong with a page."""
     found: list[Finding] = []
-    lines = reading.text.split("\n")
+    lines: dict[str, int] = {}
+    for number, line in enumerate(reading.text.split("\n"), 1):
+        lines.setdefault(line.partition("{")[0].partition(" ")[0], number)
 
     def report(code: str, message: str, fix: str, name: str) -> None:
-        at = next((number for number, line in enumerate(lines, 1) if name and line.startswith(name)), 1)
+        at = lines.get(name, 1)
         made = finding(Place(reading.shown, at, 1, at, 1), code, message, fix)
         found.append(replace(made, warning=RULES[code].warning))
 

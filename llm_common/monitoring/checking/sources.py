@@ -109,8 +109,6 @@ def fetch(url: str, timeout: float) -> tuple[bytes, str]:
             message = f"the server answers {problem.code} and sends on to {where!r}"
             raise SourceError(message, "name that address, if it is the page") from None
         raise SourceError(f"the server answers {problem.code} {problem.reason}", fix) from None
-    except TimeoutError:
-        raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
     except (OSError, HTTPException, ValueError) as problem:
         reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
         if isinstance(reason, TimeoutError):
@@ -141,6 +139,8 @@ def source(name: str, standard_input: bytes = b"") -> Source:
     if name == "-":
         return Source("<stdin>", given=standard_input)
     if is_url(name):
+        if "@" in name.split("/")[2]:
+            raise ConfigurationError("an address has credentials in it, which isn't supported; leave them out")
         return Source(name, url=name)
     if os.path.lexists(name):
         return Source(shown(name), path=os.path.abspath(name))

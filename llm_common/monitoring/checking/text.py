@@ -23,6 +23,9 @@ DURATION = "5m"
 NUMBER = "300"
 """What stands for a variable that is a number."""
 
+PANIC = "PanicException"
+"""What the parser raises where its own code gives up, as it does on ``offset NaN``; it derives from no Exception."""
+
 VARIABLE = re.compile(
     r"\$(?P<bare>[A-Za-z_]\w*)|\[\[(?P<old>[A-Za-z_]\w*)(?::\w+)?\]\]"
     r"|\$\{(?P<braces>[A-Za-z_]\w*)(?:\.[^:}]+)?(?::[^}]+)?\}"
@@ -81,7 +84,11 @@ def parsed(text: str, variables: Mapping[str, Variable]) -> Expr:
     for filled in islice(fillings(text, inside, variables), 16):
         try:
             return promql_parser.parse(filled)
-        except (ValueError, UnicodeEncodeError) as reason:
+        except (ValueError, OverflowError) as reason:
+            problem = " ".join(str(reason).split())
+        except BaseException as reason:
+            if type(reason).__name__ != PANIC:
+                raise
             problem = str(reason)
     raise NotPromQLError(problem)
 

@@ -1,5 +1,7 @@
 """What expressions name, compared with the catalogue."""
 
+import json
+
 import promql_parser
 import pytest
 
@@ -26,6 +28,7 @@ COUNT = RECORDINGS[ACTION_COUNT.name, ""].name
         "scrape_samples_scraped > 1000",
         'ALERTS{alertname="Any", severity="page", alertstate="firing"}',
         "node_load1",
+        'sum by (__name__) (count by (__name__, app) ({__name__=~"genapp_.+"}))',
         'rate(node_cpu_seconds_total{mode="idle"}[5m])',
         'sum by (mode) (rate(node_cpu_seconds_total{mode="idle"}[5m]))',
         '{app="shop_bot"}',
@@ -181,19 +184,25 @@ def test_what_does_not_exist_is_a_finding(expression: str, expected: list[str]) 
         ),
         (
             "genapp_http_requests_total{status='x'}",
-            "status of genapp_http_requests_total is never 'x'; it is one of three digits or "
-            "cancelled, error, timeout, {other}",
+            (
+                "status of genapp_http_requests_total is never 'x'; it is one of three digits or "
+                "cancelled, error, timeout, {other}"
+            ),
         ),
         (
             "genapp_http_requests_total{app_type='x'}",
-            "app_type of genapp_http_requests_total is never 'x'; "
-            "it is one of app_api, llm, telegram_api, triton, {other}, or ends with _api",
+            (
+                "app_type of genapp_http_requests_total is never 'x'; "
+                "it is one of app_api, llm, telegram_api, triton, {other}, or ends with _api"
+            ),
         ),
         (
             "genapp_http_request_size_bytes_bucket{le='7'}",
-            "'7' is no bound of genapp_http_request_size_bytes_bucket; its bounds are 100.0, 1000.0, 5000.0, 10000.0, "
-            "50000.0, 100000.0, 500000.0, 1000000.0, 5000000.0, 10000000.0, 50000000.0, 100000000.0, 500000000.0, "
-            "1000000000.0, +Inf",
+            (
+                "'7' is no bound of genapp_http_request_size_bytes_bucket; its bounds are "
+                "100.0, 1000.0, 5000.0, 10000.0, 50000.0, 100000.0, 500000.0, 1000000.0, 5000000.0, 10000000.0, "
+                "50000000.0, 100000000.0, 500000000.0, 1000000000.0, +Inf"
+            ),
         ),
         (
             "rate({job='x', __name__='genapp_action_in_progress'}[5m])",
@@ -232,13 +241,19 @@ def test_what_rules_record_is_known_in_all_that_is_checked_together() -> None:
 
 
 def test_several_rules_may_record_the_same() -> None:
-    text = (
-        "groups: [{name: a, rules: [{record: 'a:genapp_b', expr: sum by (app) (genapp_action_in_progress)},"
-        " {record: 'a:genapp_b', expr: sum by (env) (genapp_action_in_progress), labels: {team: x}},"
-        " {record: 'a:genapp_c', expr: node_load1}, {record: 'a:genapp_d', expr: sum(}, {record: 'a:genapp_e', expr: 'a:genapp_e'},"
-        " {record: e, expr: 'sum by (app, env, team) (a:genapp_b)'}, {record: e, expr: 'sum by (cpu) (a:genapp_c)'},"
-        " {record: e, expr: 'sum by (x) (a:genapp_d) + sum by (x) (a:genapp_e)'}, {record: e, expr: 'a:genapp_f'}]}]"
-    )
+    recording = [
+        ("a:genapp_b", "sum by (app) (genapp_action_in_progress)"),
+        ("a:genapp_b", "sum by (env) (genapp_action_in_progress)"),
+        ("a:genapp_c", "node_load1"),
+        ("a:genapp_d", "sum("),
+        ("a:genapp_e", "a:genapp_e"),
+        ("e", "sum by (app, env) (a:genapp_b)"),
+        ("e", "sum by (cpu) (a:genapp_c)"),
+        ("e", "sum by (x) (a:genapp_d) + sum by (x) (a:genapp_e)"),
+        ("e", "a:genapp_f"),
+    ]
+    rules = [{"record": record, "expr": expression} for record, expression in recording]
+    text = json.dumps({"groups": [{"rules": rules}]})
     assert sorted(codes(text)) == ["MC101", "MC903"]
 
 

@@ -4,7 +4,7 @@ import math
 
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, Summary, generate_latest
-from prometheus_client.openmetrics.exposition import generate_latest as openmetrics
+from prometheus_client.exposition import choose_encoder
 
 from checking import codes, findings, rule_file
 from llm_common import action_tracking, configure, http_tracking
@@ -16,6 +16,12 @@ from llm_common.monitoring.checking.vocabulary import CATALOGUE, CONTRACT_BOUNDS
 from llm_common.prometheus import render_metrics
 
 ACCEPT = "application/openmetrics-text; version=1.0.0"
+
+
+def openmetrics(registry: CollectorRegistry) -> bytes:
+    return choose_encoder(ACCEPT)[0](registry)
+
+
 ACTION = 'name="menu_handler",status="ok",env="prod",app="shop_bot"'
 
 
@@ -25,8 +31,8 @@ def page(registry: CollectorRegistry) -> bytes:
     configure(app="shop_bot", env="prod", backends=[PrometheusBackend(registry)], extra_metrics="all", strict=True)
     with action_tracking("menu_handler") as tracker:
         tracker.size(3)
-    with pytest.raises(ValueError), action_tracking("nightly_task"):
-        raise ValueError
+    with pytest.raises(KeyError), action_tracking("nightly_task"):
+        raise KeyError
     http_tracking(
         app_type="llm", resource="chat", method="post", status_code=200, duration=0.1, request_size=1, response_size=2
     )
@@ -95,13 +101,17 @@ def test_the_catalogue_has_the_bounds_of_the_contract() -> None:
         ("genapp_zzzz_created 1\n", "the catalogue has no 'genapp_zzzz_created'; give your own metrics another prefix"),
         (
             f"genapp_action_count_total{{{ACTION}}} 1\n",
-            "genapp_action_count_total is a counter, and the page says unknown; "
-            "the comment before it has to say: # TYPE genapp_action_count_total counter",
+            (
+                "genapp_action_count_total is a counter, and the page says unknown; "
+                "the comment before it has to say: # TYPE genapp_action_count_total counter"
+            ),
         ),
         (
             counted("1.0", team="a"),
-            "genapp_action_count_total has 'team', which the contract doesn't have; "
-            "drop it; what else is worth measuring becomes a metric of its own",
+            (
+                "genapp_action_count_total has 'team', which the contract doesn't have; "
+                "drop it; what else is worth measuring becomes a metric of its own"
+            ),
         ),
         (
             counted("1.0", env="", status=""),
@@ -113,8 +123,10 @@ def test_the_catalogue_has_the_bounds_of_the_contract() -> None:
         ),
         (
             counted("1.0", status="xxxxxx"),
-            "status of genapp_action_count_total is 'xxxxxx', which the contract doesn't have; "
-            "record it with llm_common, which has a word for everything",
+            (
+                "status of genapp_action_count_total is 'xxxxxx', which the contract doesn't have; "
+                "record it with llm_common, which has a word for everything"
+            ),
         ),
         (counted("-1.0"), "genapp_action_count_total is -1; a counter is a number that only grows, from 0"),
         (counted("+Inf"), "genapp_action_count_total is inf; a counter is a number that only grows, from 0"),
@@ -124,8 +136,10 @@ def test_the_catalogue_has_the_bounds_of_the_contract() -> None:
         ),
         (
             "".join(counted("1.0", app=f"app{number}") for number in range(7)),
-            "the page has series of several applications or environments: 'prod/app0', 'prod/app1', 'prod/app2', "
-            "'prod/app3', 'prod/app4' and 2 more; call configure() once, before the first action",
+            (
+                "the page has series of several applications or environments: 'prod/app0', 'prod/app1', 'prod/app2', "
+                "'prod/app3', 'prod/app4' and 2 more; call configure() once, before the first action"
+            ),
         ),
     ],
 )
@@ -172,6 +186,10 @@ def test_a_sum_may_be_anything_and_a_gauge_negative() -> None:
 def test_a_finding_stands_in_the_line_of_its_series() -> None:
     found = findings("# a comment\n" + counted("-1.0"))
     assert [(one.line, one.code) for one in found] == [(3, "MC509")]
+
+
+def test_what_is_wrong_with_many_series_is_told_once() -> None:
+    assert codes(counted("1.0", status="bad") + counted("1.0", status="bad", name="stop_handler")) == ["MC504"]
 
 
 def test_warnings_are_told_from_faults() -> None:

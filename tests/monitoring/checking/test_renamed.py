@@ -43,8 +43,11 @@ def pieces() -> Iterator[tuple[str, str]]:
         document = json.loads(text)
         variables = document["templating"]["list"]
         for number, panel in enumerate(panels(document)):
-            alone = {"panels": [panel], "templating": {"list": [one for one in variables if one["type"] == "custom"]}}
-            yield f"{name}/{number}.json", json.dumps(alone)
+            one_panel = {
+                "panels": [panel],
+                "templating": {"list": [one for one in variables if one["type"] == "custom"]},
+            }
+            yield f"{name}/{number}.json", json.dumps(one_panel)
         for one in variables:
             yield f"{name}/{one['name']}.json", json.dumps({"panels": [], "templating": {"list": [one]}})
 

@@ -80,8 +80,14 @@ def test_standard_input_is_read_as_a_file() -> None:
 
 
 def test_what_does_not_exist_is_an_error() -> None:
-    with pytest.raises(ConfigurationError, match="there is no file or folder 'missing.json'"):
+    with pytest.raises(ConfigurationError, match=r"there is no file or folder 'missing.json'"):
         source("missing.json")
+
+
+def test_credentials_in_an_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        source("http://user:secret@127.0.0.1/metrics")
+    assert "secret" not in str(raised.value)
 
 
 def test_a_file_that_cannot_be_read_is_a_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +191,8 @@ def test_redirects_are_not_followed(serve: Callable[[Answer], str], status: int)
 
 def test_a_server_that_is_silent_is_given_up(serve: Callable[[Answer], str]) -> None:
     over = Event()
-    url = serve(lambda handler: over.wait(30) and None)
+    waited: list[bool] = []
+    url = serve(lambda handler: waited.append(over.wait(30)))
     try:
         assert problem(url, 0.2) == "the server gives no answer within 0.2 seconds"
     finally:

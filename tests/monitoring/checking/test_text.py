@@ -61,7 +61,7 @@ def test_there_is_a_region_for_each_character(text: str) -> None:
     ],
 )
 def test_variables_are_replaced_by_what_fits(text: str, expected: str) -> None:
-    variables = {"window": Variable(duration=True), "few": Variable(("1", "2"))}
+    variables = {"window": Variable(duration=True), "few": Variable(("1", "2")), "group": Variable(("app", "env"))}
     assert str(parsed(text, variables)) == expected
 
 
@@ -70,6 +70,21 @@ def test_where_no_replacement_fits_the_expression_is_wrong() -> None:
         parsed("x $a $b", {})
     with pytest.raises(NotPromQLError, match="longer than"):
         parsed("-" * 4000 + "x", {})
+
+
+@pytest.mark.parametrize("text", ["x offset NaN", "x[9223372036854775807]", "x offset 1e300"])
+def test_where_the_parser_itself_gives_up_the_expression_is_wrong(text: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(NotPromQLError):
+        parsed(text, {})
+
+
+def test_ctrl_c_reaches_through_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("promql_parser.parse", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        parsed("x", {})
 
 
 @pytest.mark.parametrize(
