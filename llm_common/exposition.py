@@ -1,4 +1,4 @@
-"""Serving the scrape: one rendering behind an ASGI app, a WSGI app and a small server.
+"""Serving the scrape: one rendering behind an ASGI app and a WSGI app.
 
 Behind it is the Prometheus backend, with everything else in its registry as prometheus_client would show it. Without
 one, a backend is shown that has a method ``collect()``, as prometheus_client's collectors do.
@@ -8,18 +8,12 @@ import asyncio
 import gzip
 import logging
 import os
-import socket
-import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
-from errno import EINVAL
 from http import HTTPStatus
-from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
-from types import MappingProxyType, TracebackType
-from typing import Any, Self, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
@@ -31,6 +25,9 @@ from llm_common.backends.multiprocess import forget_dead_gauges
 from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
 from llm_common.dispatch import backends_to_show
+
+if TYPE_CHECKING:
+    pass
 
 logger = logging.getLogger("llm_common")
 
@@ -47,9 +44,6 @@ TEMPLATED: Mapping[Format, str] = MappingProxyType(
     {"text": "text/plain; version=", "openmetrics": "application/openmetrics-text; version=1.0.0"}
 )
 """The formats that are written from templates. In any other, prometheus_client writes everything."""
-
-IDLE_TIMEOUT = 30.0
-"""How long, in seconds, the metrics server waits for a client that is silent."""
 
 
 def metrics_registry() -> "CollectorRegistry | Joined":
@@ -151,13 +145,13 @@ def log_rendering(fault: Exception, text: str) -> None:
 def respond(method: str, query: str, headers: Mapping[str, str], registry: CollectorRegistry | None) -> Response:
     """Answer a request for the metrics. ``headers`` has lower-case names."""
     if method not in {"GET", "HEAD"}:
-        return _plain(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
+        return plain(HTTPStatus.METHOD_NOT_ALLOWED, "use GET or HEAD\n", ("Allow", "GET, HEAD"))
     try:
         names = parse_qs(query).get("name[]", ())
         body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
     except Exception as fault:
         log_rendering(fault, "the metrics can't be rendered; the scrape is answered with status 500")
-        return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
+        return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
     extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
     if gzip_accepted(headers.get("accept-encoding", "")):
         body = gzip.compress(body, compresslevel=6)
@@ -166,7 +160,8 @@ def respond(method: str, query: str, headers: Mapping[str, str], registry: Colle
     return Response(HTTPStatus.OK, tuple(extra), b"" if method == "HEAD" else body)
 
 
-def _plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
+def plain(status: HTTPStatus, text: str, *headers: tuple[str, str]) -> Response:
+    """Return a short answer in words."""
     body = text.encode()
     always = (("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body))))
     return Response(status, (*always, *headers), body)
@@ -227,93 +222,3 @@ def metrics_asgi_app(registry: CollectorRegistry | None = None) -> ASGIApp:
         await send({"type": "http.response.body", "body": answer.body})
 
     return app
-
-
-class _Handler(WSGIRequestHandler):
-    timeout = IDLE_TIMEOUT
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
-        logger.debug(format, *args)
-
-
-class _Server(ThreadingMixIn, WSGIServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def handle_error(self, *_: object) -> None:
-        logger.debug("a client of the metrics server went away", exc_info=sys.exc_info())
-
-    def server_bind(self) -> None:
-        TCPServer.server_bind(self)  # HTTPServer's would look up the host's name, which can take seconds
-        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
-        self.setup_environ()
-
-
-class MetricsServer:
-    """A running metrics server. Close it with :meth:`close` or by using it in a ``with`` statement."""
-
-    def __init__(self, server: WSGIServer) -> None:
-        self._server = server
-        # The interval bounds how long close() takes; asking twenty times a second costs nothing.
-        self._thread = Thread(target=server.serve_forever, args=(0.05,), name="llm_common metrics server", daemon=True)
-        self._thread.start()
-
-    @property
-    def addr(self) -> str:
-        """The address it listens on."""
-        return str(self._server.server_address[0])
-
-    @property
-    def port(self) -> int:
-        """The port it listens on, also where any free one was asked for."""
-        return int(self._server.server_address[1])
-
-    @property
-    def url(self) -> str:
-        """Where to scrape it."""
-        host = f"[{self.addr}]" if ":" in self.addr else self.addr
-        return f"http://{host}:{self.port}/metrics"
-
-    def close(self) -> None:
-        """Stop listening. May be called more than once."""
-        if self._thread.is_alive():
-            self._server.shutdown()
-            self._thread.join()
-        self._server.server_close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, exc_type: type[BaseException] | None, exception: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<MetricsServer {self.url}>"
-
-
-def start_metrics_server(
-    port: int = 0, addr: str = "127.0.0.1", *, registry: CollectorRegistry | None = None
-) -> MetricsServer:
-    """Serve the metrics from a daemon thread, for applications that have no web server of their own.
-
-    ``port`` 0 takes any free one, which the result's ``.port`` tells. ``addr`` is the interface: this machine alone by
-    default; ``"0.0.0.0"`` or ``"::"`` lets a Prometheus on another machine, or outside the container, scrape it.
-
-    Raises :class:`OSError` that names address and port where they can't be had.
-    """
-    if port not in range(65536):
-        raise OSError(EINVAL, f"the metrics server can't listen on port {port!r}; accepted: 0 (any free one) to 65535")
-    try:
-        family, _, _, _, address = socket.getaddrinfo(addr, port, type=socket.SOCK_STREAM)[0]
-        server_class: type[_Server] = type("_FamilyServer", (_Server,), {"address_family": family})
-        server: WSGIServer = make_server(str(address[0]), port, metrics_wsgi_app(registry), server_class, _Handler)
-    except OSError as problem:
-        why = problem.strerror or problem
-        raise OSError(
-            problem.errno, f"the metrics server can't listen on {addr!r}, port {port}: {why}; port 0 takes any free one"
-        ) from problem
-    started = MetricsServer(server)
-    logger.info("metrics are served at %s", started.url)
-    return started

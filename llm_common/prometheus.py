@@ -13,16 +13,11 @@ from llm_common.tracking import action_tracking
 
 if TYPE_CHECKING:
     from llm_common.current import current_action
-    from llm_common.exposition import (
-        MetricsServer,
-        metrics_asgi_app,
-        metrics_wsgi_app,
-        render_metrics,
-        start_metrics_server,
-    )
+    from llm_common.exposition import metrics_asgi_app, metrics_wsgi_app, render_metrics
     from llm_common.http_exchange import http_tracking
     from llm_common.integrations.fastapi import fastapi_endpoint_for_prometheus, fastapi_tracking_middleware
     from llm_common.integrations.flask import flask_endpoint_for_prometheus
+    from llm_common.metrics_server import MetricsServer, start_metrics_server
     from llm_common.older import build_prometheus_metrics, is_build_metrics
 
 __all__ = [
@@ -45,6 +40,7 @@ __all__ = [
 ]
 
 _ELSEWHERE = {
+    "MetricsServer": "metrics_server",
     "build_prometheus_metrics": "older",
     "current_action": "current",
     "fastapi_endpoint_for_prometheus": "integrations.fastapi",
@@ -52,6 +48,7 @@ _ELSEWHERE = {
     "flask_endpoint_for_prometheus": "integrations.flask",
     "http_tracking": "http_exchange",
     "is_build_metrics": "older",
+    "start_metrics_server": "metrics_server",
 }
 
 

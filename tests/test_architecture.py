@@ -25,6 +25,7 @@ FLOORS = [
     ["tracking", "backends", "current", "http_exchange"],
     ["decorator"],
     ["__init__", "exposition", "older"],
+    ["metrics_server"],
     ["integrations"],
     ["prometheus"],
     ["reporting"],

@@ -1,13 +1,7 @@
 import asyncio
 import gzip
-import http.client
 import logging
-import socket
-import subprocess
-import sys
 import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from wsgiref.validate import validator
@@ -21,11 +15,9 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from llm_common import action_tracking, configure, exposition
 from llm_common.exposition import gzip_accepted, respond
 from llm_common.prometheus import (
-    MetricsServer,
     metrics_asgi_app,
     metrics_wsgi_app,
     render_metrics,
-    start_metrics_server,
 )
 from scraping import Scrape, parsed
 
@@ -214,78 +206,6 @@ def test_the_asgi_app_can_stand_alone_and_refuses_web_sockets() -> None:
     assert call_asgi(app, {"type": "websocket"}) == [{"type": "websocket.close", "code": 1000}]
 
 
-@pytest.fixture
-def server(filled: None) -> Iterator[MetricsServer]:
-    with start_metrics_server() as server:
-        yield server
-
-
-def test_the_server_serves_the_scrape_on_a_free_port(server: MetricsServer, registry: CollectorRegistry) -> None:
-    assert server.port > 0
-    assert server.url == f"http://127.0.0.1:{server.port}/metrics"
-    assert repr(server) == f"<MetricsServer {server.url}>"
-    with urllib.request.urlopen(server.url) as answer:
-        assert answer.headers["Content-Type"] == TEXT
-        assert answer.read() == generate_latest(registry)
-    with pytest.raises(urllib.error.HTTPError, match="405") as caught:
-        urllib.request.urlopen(server.url, data=b"x")
-    caught.value.close()
-
-
-def test_a_closed_server_frees_its_port_and_can_be_closed_again(filled: None) -> None:
-    server = start_metrics_server()
-    port = server.port
-    server.close()
-    server.close()
-    with pytest.raises(ConnectionRefusedError):
-        socket.create_connection(("127.0.0.1", port))
-    with start_metrics_server(port) as again:
-        assert again.port == port
-
-
-def test_the_server_can_listen_on_ipv6(filled: None) -> None:
-    with start_metrics_server(addr="::1") as server:
-        assert server.url == f"http://[::1]:{server.port}/metrics"
-        with urllib.request.urlopen(server.url) as answer:
-            assert b"menu_handler" in answer.read()
-
-
-@pytest.mark.parametrize("addr", ["127.0.0.1", "no.such.host.invalid"])
-def test_an_address_that_cannot_be_had_is_an_error_that_names_it(server: MetricsServer, addr: str) -> None:
-    with pytest.raises(OSError, match=f"can't listen on '{addr}', port {server.port}: "):
-        start_metrics_server(server.port, addr)
-    for port in (70000, -1, "8000"):
-        with pytest.raises(OSError, match=f"port {port!r}; accepted: 0 .any free one. to 65535"):
-            start_metrics_server(port)  # type: ignore[arg-type]
-
-
-def test_silent_and_broken_clients_do_not_keep_others_from_scraping(
-    server: MetricsServer, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level(logging.DEBUG)
-    silent = socket.create_connection(("127.0.0.1", server.port))
-    garbage = socket.create_connection(("127.0.0.1", server.port))
-    garbage.sendall(b"\x00\xff nonsense\r\n\r\n")
-    connection = http.client.HTTPConnection("127.0.0.1", server.port)
-    connection.request("GET", "/metrics")
-    assert connection.getresponse().status == 200
-    connection.close()
-    garbage.close()
-    silent.close()
-
-
-def test_a_client_that_resets_is_only_a_debug_message(
-    server: MetricsServer, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
-) -> None:
-    caplog.set_level(logging.DEBUG, logger="llm_common")
-    try:
-        raise ConnectionResetError
-    except ConnectionResetError:
-        server._server.handle_error(None, None)  # type: ignore[arg-type]
-    assert "went away" in caplog.text
-    assert capfd.readouterr().err == ""
-
-
 def test_the_documented_door_opens_only_to_what_it_lists() -> None:
     import llm_common.prometheus as door
 
@@ -294,10 +214,3 @@ def test_the_documented_door_opens_only_to_what_it_lists() -> None:
         assert getattr(door, name)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         door.nonsense
-
-
-def test_a_server_left_open_does_not_keep_the_process_alive() -> None:
-    code = "from llm_common.prometheus import start_metrics_server; print(start_metrics_server().url)"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
-    assert out.stdout.startswith("http://127.0.0.1:")
-    assert out.stderr == ""
