@@ -195,6 +195,8 @@ def left_behind(node: ast.AST, methods: Iterable[str] | None = None) -> Iterator
     """Yield the names that a node changes: by assigning to them, or by one of ``methods`` (of all, if not given)."""
     if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
         yield ast.unparse(node)
+    elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        yield ast.unparse(node.value)
     elif isinstance(node, ast.Attribute) and (methods is None or node.attr in methods):
         yield ast.unparse(node.value)  # ``failures.append(…)``
 
@@ -207,7 +209,14 @@ def tracker_names(block: ast.With | ast.AsyncWith, ours: Iterable[ast.withitem])
             names.add(item.optional_vars.id)
         elif isinstance(item.context_expr, ast.Name):
             names.add(item.context_expr.id)
+        elif isinstance(item.context_expr, ast.NamedExpr):
+            names.add(item.context_expr.target.id)
     return frozenset(names)
+
+
+def entered(item: ast.withitem) -> ast.expr:
+    """Return what an item of a ``with`` enters, without the name that ``:=`` gives it."""
+    return item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
 
 
 def taken_up(body: ast.AST, name: str) -> bool:

@@ -59,6 +59,8 @@ class Resolver:
     def __init__(self) -> None:
         self._surfaces: dict[str, Scope | None] = {}
         self._roots: dict[str, tuple[str, ...]] = {}
+        self._inheriting = False
+        """Whether it is looked for what a class inherits from, which isn't done by what is inherited itself."""
         self._is_file = cache(os.path.isfile)
         self._is_folder = cache(os.path.isdir)
 
@@ -106,7 +108,7 @@ class Resolver:
     def _bound(self, name: str, scope: Scope, depth: int) -> Thing:
         bindings = scope.names.get(name)
         if not bindings:
-            return self._starred(name, scope, depth) if scope.kind == "module" else None
+            return self._starred(name, scope, depth) if scope.kind == "module" else self._inherited(name, scope, depth)
         for binding in bindings:
             # What is imported comes first: what else has its name is a substitute where the import failed.
             if binding.kind is Kind.IMPORT:
@@ -118,6 +120,17 @@ class Resolver:
                 same = isinstance(alias, ast.Name) and alias.id == name
                 return self.find(alias, (scope.parent or scope) if same else scope, depth + 1)
         return Defined(name, scope, bindings)
+
+    def _inherited(self, name: str, owner: Scope, depth: int) -> Thing:
+        if self._inheriting:
+            return None
+        self._inheriting = True
+        try:
+            having = (one for one in self.lineage(owner) if isinstance(one, Scope) and name in one.names)
+            nearest = next(having, None)
+        finally:
+            self._inheriting = False
+        return self._bound(name, nearest, depth + 1) if nearest else None
 
     def _attribute(self, thing: Thing, name: str, depth: int) -> Thing:
         if isinstance(thing, Outside):
