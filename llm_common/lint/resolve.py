@@ -59,6 +59,8 @@ class Resolver:
     def __init__(self) -> None:
         self._surfaces: dict[str, Scope | None] = {}
         self._roots: dict[str, tuple[str, ...]] = {}
+        self._lineages: dict[Scope, list[Scope]] = {}
+        """For classes, themselves and those of the project that they inherit from."""
         self._inheriting = False
         """Whether it is looked for what a class inherits from, which isn't done by what is inherited itself."""
         self._is_file = cache(os.path.isfile)
@@ -124,12 +126,13 @@ class Resolver:
     def _inherited(self, name: str, owner: Scope, depth: int) -> Thing:
         if self._inheriting:
             return None
-        self._inheriting = True
-        try:
-            having = (one for one in self.lineage(owner) if isinstance(one, Scope) and name in one.names)
-            nearest = next(having, None)
-        finally:
-            self._inheriting = False
+        if owner not in self._lineages:
+            self._inheriting = True
+            try:
+                self._lineages[owner] = [one for one in self.lineage(owner) if isinstance(one, Scope)]
+            finally:
+                self._inheriting = False
+        nearest = next((one for one in self._lineages[owner] if name in one.names), None)
         return self._bound(name, nearest, depth + 1) if nearest else None
 
     def _attribute(self, thing: Thing, name: str, depth: int) -> Thing:

@@ -57,7 +57,8 @@ class Values:
                 return ["".join(str(part.value) for part in expression.values if isinstance(part, ast.Constant))]
             raise NotLiteralError("an f-string with a placeholder")
         if isinstance(expression, ast.IfExp):
-            return [*self.literals(expression.body, scope, depth), *self.literals(expression.orelse, scope, depth)]
+            ways = (expression.body, expression.orelse)
+            return [value for one in ways for value in self.literals(one, scope, depth + 1)]
         if isinstance(expression, ast.Name | ast.Attribute) and depth <= DEPTH:
             return self._constant(expression, scope, depth)
         raise NotLiteralError(described(expression))
