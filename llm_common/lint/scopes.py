@@ -200,13 +200,23 @@ def bound_at(target: ast.expr, scope: Scope) -> tuple[Scope, str] | None:
     return None
 
 
+def bind_from(scope: Scope, owner: Scope, name: str, value: ast.expr) -> None:
+    """Take note that ``name`` of ``owner`` is assigned what ``value`` is in ``scope``."""
+    known = scope.names.get(value.id) if owner is not scope and isinstance(value, ast.Name) else None
+    if known:  # a parameter or a variable of the method, which the class doesn't see
+        for one in known:
+            owner.bind(name, one.kind, one.value)
+    else:
+        owner.bind_value(name, value)
+
+
 def visit_assign(node: ast.Assign, scope: Scope, found: Collected) -> Children:
     """Bind what is assigned, also to the attributes of ``self``."""
     yield node.value, scope
     for target in node.targets:
         where = bound_at(target, scope)
         if where:
-            where[0].bind_value(where[1], node.value)
+            bind_from(scope, *where, node.value)
         else:
             yield target, scope
 
@@ -215,7 +225,7 @@ def visit_annotated(node: ast.AnnAssign, scope: Scope, found: Collected) -> Chil
     """Bind what is assigned or declared with a type."""
     where = bound_at(node.target, scope)
     if where and node.value:
-        where[0].bind_value(where[1], node.value)
+        bind_from(scope, *where, node.value)
     elif where:
         where[0].bind(where[1], Kind.TYPED, node.annotation)
     return [(node.value, scope)] if node.value else []
