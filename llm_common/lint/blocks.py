@@ -87,6 +87,8 @@ class Clauses:
         self._scope = scope
         self._answering: dict[int, bool] = {}
         """For statements by identity, whether anything in them answers."""
+        self._elses: set[int] = set()
+        """The ``else`` clauses of loops by identity, up to which a ``break`` skips what follows."""
 
     def suppressing(self, items: Iterable[ast.withitem]) -> Iterator[ast.AST]:
         """Yield the ``suppress()`` calls to report."""
@@ -100,6 +102,7 @@ class Clauses:
             if isinstance(statement, TRIES):
                 yield from self._try(statement, after, looped=looped)
             elif isinstance(statement, LOOPS):
+                self._elses.add(id(statement.orelse))
                 yield from self.inside(statement.body, ((statement.orelse, False), *after), looped=True, again=True)
                 yield from self.inside(statement.orelse, after, looped=looped)
             else:
@@ -133,8 +136,11 @@ class Clauses:
         left = {name for node in within(tried) for name in left_behind(node, MUTATORS)}
         left |= {name for node in within(clause) for name in left_behind(node)}
         returned = bool(clause) and isinstance(clause[-1], ast.Return)
+        broken = bool(clause) and isinstance(clause[-1], ast.Break)
         for suite, in_any_case in later:
-            if returned and not in_any_case:
+            skipped = (returned or broken) and not in_any_case
+            broken = broken and id(suite) not in self._elses
+            if skipped:
                 continue
             if self._speaks(suite, left, always=True, told=looped):
                 return True
