@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sys
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 from weakref import ref
 
 from llm_common.action_names import AGENT, snake_case, with_suffix
@@ -16,7 +16,7 @@ logger = logging.getLogger("llm_common")
 UNKNOWN_MODEL = "unknown"
 """The name of a model that nobody tells."""
 
-COVERING: "ContextVar[ref[OpenAction] | None]" = ContextVar("llm_common_covering", default=None)
+COVERING: "ContextVar[Cover | None]" = ContextVar("llm_common_covering", default=None)
 """The action that began last in this context and covers the calls of clients."""
 
 HINTED: set[str] = set()
@@ -74,17 +74,22 @@ class OpenAction:
         """
         self._covers = True
         self._handled = sys.exc_info()[1]
-        COVERING.set(ref(self))  # a strong reference would keep one alive that nobody ends
+        COVERING.set(Cover(ref(self), nearest()))  # a strong reference would keep one alive that nobody ends
 
     def uncover(self) -> None:
         """Cover nothing any more: what is called from now on belongs to somebody else."""
         self._covers = False
 
     @property
+    def may_cover(self) -> bool:
+        """Whether it covers calls, as far as anybody has told."""
+        return self._covers and bool(self._open)
+
+    @property
     def covers(self) -> bool:
         """Whether it covers a call that is made now: not where an exception is handled that may have ended it."""
         handled = sys.exc_info()[1]
-        return self._covers and bool(self._open) and (handled is None or handled is self._handled)
+        return self.may_cover and (handled is None or handled is self._handled)
 
     def first_item(self) -> None:
         """Tell that the first item of a stream is there; every call but the first does nothing."""
@@ -123,8 +128,26 @@ class OpenAction:
         self.cancel()
 
 
+class Cover(NamedTuple):
+    """An action that covers the calls of clients, and the one inside of which it began."""
+
+    action: ref[OpenAction]
+    around: "Cover | None"
+
+
+def nearest() -> Cover | None:
+    """Return the action that began last in this context, of those that cover yet."""
+    cover = COVERING.get()
+    while cover is not None:
+        action = cover.action()
+        if action is not None and action.may_cover:
+            break
+        cover = cover.around
+    return cover
+
+
 def covering() -> OpenAction | None:
     """Return the action that covers a call of a client which is made now."""
-    reference = COVERING.get()
-    action = reference() if reference is not None else None
+    cover = nearest()
+    action = cover.action() if cover is not None else None
     return action if action is not None and action.covers else None

@@ -87,6 +87,8 @@ class Clauses:
         self._scope = scope
         self._answering: dict[int, bool] = {}
         """For statements by identity, whether anything in them answers."""
+        self._elses: set[int] = set()
+        """The ``else`` clauses of loops by identity, up to which a ``break`` skips what follows."""
 
     def suppressing(self, items: Iterable[ast.withitem]) -> Iterator[ast.AST]:
         """Yield the ``suppress()`` calls to report."""
@@ -100,6 +102,7 @@ class Clauses:
             if isinstance(statement, TRIES):
                 yield from self._try(statement, after, looped=looped)
             elif isinstance(statement, LOOPS):
+                self._elses.add(id(statement.orelse))
                 yield from self.inside(statement.body, ((statement.orelse, False), *after), looped=True, again=True)
                 yield from self.inside(statement.orelse, after, looped=looped)
             else:
@@ -133,8 +136,11 @@ class Clauses:
         left = {name for node in within(tried) for name in left_behind(node, MUTATORS)}
         left |= {name for node in within(clause) for name in left_behind(node)}
         returned = bool(clause) and isinstance(clause[-1], ast.Return)
+        broken = bool(clause) and isinstance(clause[-1], ast.Break)
         for suite, in_any_case in later:
-            if returned and not in_any_case:
+            skipped = (returned or broken) and not in_any_case
+            broken = broken and id(suite) not in self._elses
+            if skipped:
                 continue
             if self._speaks(suite, left, always=True, told=looped):
                 return True
@@ -195,6 +201,8 @@ def left_behind(node: ast.AST, methods: Iterable[str] | None = None) -> Iterator
     """Yield the names that a node changes: by assigning to them, or by one of ``methods`` (of all, if not given)."""
     if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
         yield ast.unparse(node)
+    elif isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store):
+        yield ast.unparse(node.value)
     elif isinstance(node, ast.Attribute) and (methods is None or node.attr in methods):
         yield ast.unparse(node.value)  # ``failures.append(…)``
 
@@ -207,7 +215,14 @@ def tracker_names(block: ast.With | ast.AsyncWith, ours: Iterable[ast.withitem])
             names.add(item.optional_vars.id)
         elif isinstance(item.context_expr, ast.Name):
             names.add(item.context_expr.id)
+        elif isinstance(item.context_expr, ast.NamedExpr):
+            names.add(item.context_expr.target.id)
     return frozenset(names)
+
+
+def entered(item: ast.withitem) -> ast.expr:
+    """Return what an item of a ``with`` enters, without the name that ``:=`` gives it."""
+    return item.context_expr.value if isinstance(item.context_expr, ast.NamedExpr) else item.context_expr
 
 
 def taken_up(body: ast.AST, name: str) -> bool:

@@ -3,7 +3,7 @@
 import ast
 from collections.abc import Iterable
 
-from llm_common.lint.blocks import Afterwards, Swallowed, taken_up, tracker_names
+from llm_common.lint.blocks import Afterwards, Swallowed, entered, taken_up, tracker_names
 from llm_common.lint.facts import Asking, Facts, FunctionFacts, Key, Named, Registration
 from llm_common.lint.frameworks import Frameworks
 from llm_common.lint.known import (
@@ -97,7 +97,7 @@ class Checker:
         route = self._frameworks.covered(call, scope)
         if route:
             self.facts.covered.append(Covered(AIOGRAM, self._text.shown, route))
-        self.facts.included.extend(self._frameworks.included(call, scope))
+        self.facts.included.extend((self._text.shown, *pair) for pair in self._frameworks.included(call, scope))
         registers = self._frameworks.call(call, dotted, scope)
         if registers:
             self._register(call, registers[0], registers[1], scope)
@@ -130,7 +130,7 @@ class Checker:
     def _block(self, block: Block, scope: Scope) -> None:
         ours = []
         for item in block.items:
-            expression = item.context_expr
+            expression = entered(item)
             if isinstance(expression, ast.Call):
                 kind = self._resolver.ours(expression.func, scope)
                 if kind == DECORATOR:
@@ -144,7 +144,7 @@ class Checker:
             elif isinstance(expression, ast.Name) and self._made_by_ours(expression, scope):
                 ours.append(item)
         if ours:
-            calls = [item.context_expr for item in ours if isinstance(item.context_expr, ast.Call)]
+            calls = [call for item in ours if isinstance(call := entered(item), ast.Call)]
             self._enters(block, scope, calls, tracker_names(block, ours))
             if isinstance(block, ast.AsyncWith):
                 fix = "write a plain 'with', in async code as well"
@@ -162,19 +162,19 @@ class Checker:
         """Keep that a tracker is entered until the end of the block of an ``ExitStack``."""
         if not (isinstance(call.func, ast.Attribute) and call.func.attr == "enter_context" and call.args):
             return
-        entered, stack = call.args[0], call.func.value
+        given, stack = call.args[0], call.func.value
         names = frozenset(name for name, bound in scope.names.items() if any(one.value is call for one in bound))
-        if isinstance(entered, ast.Call) and self._resolver.ours(entered.func, scope) == TRACKING:
-            calls = [entered]
-        elif isinstance(entered, ast.Name) and self._made_by_ours(entered, scope):
-            calls, names = [], names | {entered.id}
+        if isinstance(given, ast.Call) and self._resolver.ours(given.func, scope) == TRACKING:
+            calls = [given]
+        elif isinstance(given, ast.Name) and self._made_by_ours(given, scope):
+            calls, names = [], names | {given.id}
         else:
             return
         self._entered.add(id(scope))
         for block, around in reversed(self._collected.blocks):
-            given = [item.optional_vars for item in block.items]
+            stacks = [item.optional_vars for item in block.items]
             named = any(
-                isinstance(one, ast.Name) and isinstance(stack, ast.Name) and one.id == stack.id for one in given
+                isinstance(one, ast.Name) and isinstance(stack, ast.Name) and one.id == stack.id for one in stacks
             )
             if named and around is scope and block.lineno <= call.lineno <= (block.end_lineno or 0):
                 self._enters(block, scope, calls, names)
@@ -298,7 +298,7 @@ class Checker:
 
     def _inside_blocks(self) -> None:
         for block, scope in self._blocks:
-            ours = [number for number, item in enumerate(block.items) if item.context_expr in self._entering[id(block)]]
+            ours = [number for number, item in enumerate(block.items) if entered(item) in self._entering[id(block)]]
             self._swallows(block.body, scope, block.items[ours[0] :] if ours else ())
             if len(block.body) == 1 and id(block) not in self._wholes:
                 self._asks(block.body, scope, self._names_in(block), None)
@@ -319,7 +319,10 @@ class Checker:
     def _never_entered(self, tree: ast.Module) -> None:
         nodes: dict[int, ast.AST] = {id(inner): node for node, _, inner in self._collected.functions}
         nodes[id(self._collected.scope)] = tree
+        used = {id(call) for calls in self._entering.values() for call in calls}
         for call, scope in self._trackings:
+            if id(call) in used:  # named by := where it is entered
+                continue
             names = [name for name, bound in scope.names.items() if any(one.value is call for one in bound)]
             if id(scope) in nodes and names and not any(taken_up(nodes[id(scope)], name) for name in names):
                 self._report_never_entered(call)

@@ -91,5 +91,5 @@ class Facts:
     asking: list[Asking] = field(default_factory=list)
     given: list[Given] = field(default_factory=list)
     covered: list[Covered] = field(default_factory=list)
-    included: list[tuple[Router, Router]] = field(default_factory=list)
-    """Routers of aiogram, each with one that it includes."""
+    included: list[tuple[str, Router, Router]] = field(default_factory=list)
+    """The path of the file, as reports have it, and a router of aiogram, with one that it includes there."""

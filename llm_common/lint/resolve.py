@@ -59,6 +59,10 @@ class Resolver:
     def __init__(self) -> None:
         self._surfaces: dict[str, Scope | None] = {}
         self._roots: dict[str, tuple[str, ...]] = {}
+        self._lineages: dict[Scope, list[Scope]] = {}
+        """For classes, themselves and those of the project that they inherit from."""
+        self._inheriting = False
+        """Whether it is looked for what a class inherits from, which isn't done by what is inherited itself."""
         self._is_file = cache(os.path.isfile)
         self._is_folder = cache(os.path.isdir)
 
@@ -106,7 +110,7 @@ class Resolver:
     def _bound(self, name: str, scope: Scope, depth: int) -> Thing:
         bindings = scope.names.get(name)
         if not bindings:
-            return self._starred(name, scope, depth) if scope.kind == "module" else None
+            return self._starred(name, scope, depth) if scope.kind == "module" else self._inherited(name, scope, depth)
         for binding in bindings:
             # What is imported comes first: what else has its name is a substitute where the import failed.
             if binding.kind is Kind.IMPORT:
@@ -118,6 +122,18 @@ class Resolver:
                 same = isinstance(alias, ast.Name) and alias.id == name
                 return self.find(alias, (scope.parent or scope) if same else scope, depth + 1)
         return Defined(name, scope, bindings)
+
+    def _inherited(self, name: str, owner: Scope, depth: int) -> Thing:
+        if self._inheriting:
+            return None
+        if owner not in self._lineages:
+            self._inheriting = True
+            try:
+                self._lineages[owner] = [one for one in self.lineage(owner) if isinstance(one, Scope)]
+            finally:
+                self._inheriting = False
+        nearest = next((one for one in self._lineages[owner] if name in one.names), None)
+        return self._bound(name, nearest, depth + 1) if nearest else None
 
     def _attribute(self, thing: Thing, name: str, depth: int) -> Thing:
         if isinstance(thing, Outside):

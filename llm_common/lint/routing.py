@@ -41,43 +41,51 @@ class Covered:
     route: Route = ANYWHERE
 
 
+Around = dict[Router, set[Router]]
+"""For each router those that include it; those that include what can't be told are around an unknown one."""
+
+
 class Routing:
     """Tells which handlers are covered."""
 
-    def __init__(self, covered: Iterable[Covered], included: Iterable[tuple[Router, Router]]) -> None:
+    def __init__(self, covered: Iterable[Covered], included: Iterable[tuple[str, Router, Router]]) -> None:
         self._covered = list(covered)
-        self._around: dict[Router, set[Router]] = defaultdict(set)
-        """For each router those that include it; those that include what can't be told are around an unknown one."""
-        for outer, inner in included:
-            self._around[inner if inner.key else ANYWHERE.router].add(outer)
+        self._around: tuple[Around, Around] = (defaultdict(set), defaultdict(set))
+        """For what the application registers, and for what tests do."""
+        for path, outer, inner in included:
+            for around in self._around[bool(TESTS.search(path)) :]:
+                around[inner if inner.key else ANYWHERE.router].add(outer)
 
     def covers(self, framework: str, path: str, route: Route) -> bool:
         """Return whether a handler is covered that the file at ``path`` registers."""
+        tests = bool(TESTS.search(path))
         return any(
             one.framework == framework
-            and (not TESTS.search(one.path) or bool(TESTS.search(path)))
+            and (tests or not TESTS.search(one.path))
             and one.route.observer in ("", route.observer)
-            and self._reaches(one.route.router, route.router)
+            and reaches(one.route.router, route.router, self._around[tests])
             for one in self._covered
         )
 
-    def _reaches(self, outer: Router, inner: Router) -> bool:
-        """Return whether updates for ``inner`` may come through ``outer``."""
-        if outer.key is None or inner.key is None or outer in self._lineage(inner):
-            return True
-        if inner.dispatcher:
-            return False
-        if outer in self._lineage(ANYWHERE.router):  # it includes what can't be told
-            return True
-        return outer.dispatcher and not any(one.dispatcher for one in self._lineage(inner))
 
-    def _lineage(self, router: Router) -> set[Router]:
-        """Return a router and those that it is nested in."""
-        found: set[Router] = set()
-        waiting = [router]
-        while waiting:
-            one = waiting.pop()
-            if one not in found:
-                found.add(one)
-                waiting += self._around[one]
-        return found
+def reaches(outer: Router, inner: Router, around: Around) -> bool:
+    """Return whether updates for ``inner`` may come through ``outer``."""
+    if outer.key is None or inner.key is None or outer in lineage(inner, around):
+        return True
+    if inner.dispatcher:
+        return False
+    if outer in lineage(ANYWHERE.router, around):  # it includes what can't be told
+        return True
+    return outer.dispatcher and not any(one.dispatcher for one in lineage(inner, around))
+
+
+def lineage(router: Router, around: Around) -> set[Router]:
+    """Return a router and those that it is nested in."""
+    found: set[Router] = set()
+    waiting = [router]
+    while waiting:
+        one = waiting.pop()
+        if one not in found:
+            found.add(one)
+            waiting += around[one]
+    return found

@@ -41,7 +41,9 @@ class Kind(Enum):
     FUNCTION = "function"
     CLASS = "class"
     DECLARED = "declared"
-    """A parameter, or a variable that has a type but no value."""
+    """A parameter."""
+    TYPED = "typed"
+    """A variable that has a type but no value there."""
     OTHER = "other"
 
 
@@ -189,26 +191,43 @@ def visit_block(node: Block, scope: Scope, found: Collected) -> Children:
     return children_of(node, scope)
 
 
+def bound_at(target: ast.expr, scope: Scope) -> tuple[Scope, str] | None:
+    """Return the scope in which a target is bound, and its name there, if it is a name or an attribute of ``self``."""
+    if isinstance(target, ast.Name):
+        return scope, target.id
+    if isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self":
+        return (scope.owner, target.attr) if scope.owner else None
+    return None
+
+
+def bind_from(scope: Scope, owner: Scope, name: str, value: ast.expr) -> None:
+    """Take note that ``name`` of ``owner`` is assigned what ``value`` is in ``scope``."""
+    known = scope.names.get(value.id) if owner is not scope and isinstance(value, ast.Name) else None
+    if known:  # a parameter or a variable of the method, which the class doesn't see
+        for one in known:
+            owner.bind(name, one.kind, one.value)
+    else:
+        owner.bind_value(name, value)
+
+
 def visit_assign(node: ast.Assign, scope: Scope, found: Collected) -> Children:
     """Bind what is assigned, also to the attributes of ``self``."""
     yield node.value, scope
     for target in node.targets:
-        if isinstance(target, ast.Name):
-            scope.bind_value(target.id, node.value)
-        elif isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name) and target.value.id == "self":
-            if scope.owner:
-                scope.owner.bind_value(target.attr, node.value)
+        where = bound_at(target, scope)
+        if where:
+            bind_from(scope, *where, node.value)
         else:
             yield target, scope
 
 
 def visit_annotated(node: ast.AnnAssign, scope: Scope, found: Collected) -> Children:
     """Bind what is assigned or declared with a type."""
-    if isinstance(node.target, ast.Name):
-        if node.value:
-            scope.bind_value(node.target.id, node.value)
-        else:
-            scope.bind(node.target.id, Kind.DECLARED, node.annotation)
+    where = bound_at(node.target, scope)
+    if where and node.value:
+        bind_from(scope, *where, node.value)
+    elif where:
+        where[0].bind(where[1], Kind.TYPED, node.annotation)
     return [(node.value, scope)] if node.value else []
 
 

@@ -26,7 +26,7 @@ def findings_of(all_facts: Iterable[Facts]) -> Iterator[Finding]:
     asking: list[Asking] = []
     given: list[Given] = []
     covered: list[Covered] = []
-    included: list[tuple[Router, Router]] = []
+    included: list[tuple[str, Router, Router]] = []
     for facts in all_facts:
         yield from facts.findings
         uses += facts.uses

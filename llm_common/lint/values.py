@@ -9,6 +9,7 @@ from llm_common.lint.scopes import Binding, Kind, Scope
 from llm_common.lint.source import ReadError, parse
 
 LITERAL = frozenset({"typing.Literal", "typing_extensions.Literal"})
+TYPED = (Kind.DECLARED, Kind.TYPED)
 
 
 class NotLiteralError(Exception):
@@ -33,7 +34,7 @@ class Values:
             for binding in thing.bindings:
                 if binding.kind is Kind.VALUE and isinstance(binding.value, ast.Call):
                     return self._resolver.classes(binding.value.func, thing.scope)
-                if binding.kind is Kind.DECLARED and binding.value is not None:
+                if binding.kind in TYPED and binding.value is not None:
                     return self._resolver.classes(annotated(binding.value), thing.scope)
                 if binding.kind is Kind.EACH:
                     try:
@@ -56,7 +57,8 @@ class Values:
                 return ["".join(str(part.value) for part in expression.values if isinstance(part, ast.Constant))]
             raise NotLiteralError("an f-string with a placeholder")
         if isinstance(expression, ast.IfExp):
-            return [*self.literals(expression.body, scope, depth), *self.literals(expression.orelse, scope, depth)]
+            ways = (expression.body, expression.orelse)
+            return [value for one in ways for value in self.literals(one, scope, depth + 1)]
         if isinstance(expression, ast.Name | ast.Attribute) and depth <= DEPTH:
             return self._constant(expression, scope, depth)
         raise NotLiteralError(described(expression))
@@ -66,10 +68,11 @@ class Values:
         if thing is None and isinstance(expression, ast.Attribute) and expression.attr == "value":
             thing = self._resolver.find(expression.value, scope)  # a member of an enumeration
         if isinstance(thing, Defined):
+            given = [one for one in thing.bindings if one.kind is not Kind.TYPED] or thing.bindings
             try:
                 # Each way costs a step, so that there are never many to follow.
-                steps = depth + len(thing.bindings)
-                return [value for one in thing.bindings for value in self._values(thing, one, steps)]
+                steps = depth + len(given)
+                return [value for one in given for value in self._values(thing, one, steps)]
             except NotLiteralError as problem:
                 raise NotLiteralError(", ".join(filter(None, (described(expression), str(problem))))) from None
         raise NotLiteralError(described(expression))
@@ -84,7 +87,7 @@ class Values:
         if binding.kind is Kind.EACH:
             items = self._items(binding.value, thing.scope, depth)
             return [value for item, scope in items for value in self.literals(item, scope, depth + len(items))]
-        if binding.kind is Kind.DECLARED and binding.value is not None:
+        if binding.kind in TYPED and binding.value is not None:
             return self._of_type(binding.value, thing.scope, depth)
         raise NotLiteralError
 

@@ -515,6 +515,21 @@ def test_a_call_of_a_model_whose_client_is_tracked_is_counted_once(
     assert compared.tokens() == (GIVEN, SAID)
 
 
+def test_a_model_that_asks_another_one_before_its_client_is_counted_once(
+    server: Server, recorded_metrics: RecordedMetrics
+) -> None:
+    callbacks: list[Any] = [ActionTrackingCallback()]
+
+    class Guarded(FakeListChatModel):
+        def _call(self, *args: Any, **kwargs: Any) -> str:
+            FakeListChatModel(responses=["harmless"]).invoke("Where?", {"callbacks": callbacks})
+            return str(client.chat.completions.create(**SUMMARIZE).choices[0].message.content)
+
+    with track_client(openai.OpenAI(api_key="hidden", base_url=server.url("/v1"))) as client:
+        Guarded(responses=[]).invoke("Where?", {"callbacks": callbacks})
+    assert [event.name for event in recorded_metrics.events] == ["fake_list_chat_model_llm_call", "guarded_llm_call"]
+
+
 @AGENTS
 def test_a_tool_that_calls_a_tracked_client_is_counted(compared: Compared, scenario: Any) -> None:
     def agent(chat: Any, callbacks: Any) -> Any:

@@ -119,6 +119,27 @@ def test_to_cover_keeps_nothing_alive(recorded_metrics: RecordedMetrics) -> None
     recorded_metrics.assert_action("answer_llm_call", status="cancelled")
 
 
+def test_it_covers_again_what_is_called_after_another_inside_of_it(recorded_metrics: RecordedMetrics) -> None:
+    def scenario() -> None:
+        outer = OpenAction("answer_llm_call")
+        outer.cover()
+        for _ in range(3):
+            inner = OpenAction("check_llm_call")
+            inner.cover()
+            assert covering() is inner
+            inner.end()
+            del inner
+            assert covering() is outer
+        cover = open_action.COVERING.get()
+        assert cover is not None
+        assert cover.around is not None
+        assert cover.around.around is None, "it grows with each action inside"
+        outer.end()
+        assert covering() is None
+
+    contextvars.Context().run(scenario)
+
+
 def test_it_covers_nothing_while_an_exception_is_handled_that_may_have_ended_it(
     recorded_metrics: RecordedMetrics,
 ) -> None:

@@ -111,6 +111,13 @@ def test_deep_nesting_ends_nothing(code: str) -> None:
     assert set(codes(code.encode())) <= {"LC901", "LC103"}
 
 
+def test_constants_that_are_either_of_two_are_not_followed_all_the_ways() -> None:
+    either = "".join(f"n{number} = n{number - 1} if x else n{number - 1}\n" for number in range(1, 13))
+    names = f"from llm_common import action_tracking\nn0 = 'menu_handler'\n{either}"
+    assert codes(f"{names}with action_tracking(n5): pass\n".encode()) == []
+    assert codes(f"{names}with action_tracking(n12): pass\n".encode()) == ["LC103"]
+
+
 @pytest.mark.parametrize("problem", [RecursionError, MemoryError])
 def test_code_that_is_too_deep_for_a_check_is_a_finding(
     problem: type[BaseException], monkeypatch: pytest.MonkeyPatch
