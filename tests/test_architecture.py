@@ -31,6 +31,7 @@ FLOORS = [
     ["reporting"],
     ["lint"],
     ["monitoring"],
+    ["doctor"],
     ["testing"],
     ["demo"],
     ["cli"],

@@ -35,10 +35,10 @@ def werkzeug_server(app: WSGIApplication) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def gunicorn_server(source: str, directory: Path) -> Iterator[tuple[str, int]]:
+def gunicorn_server(source: str, directory: Path, workers: int = 1) -> Iterator[tuple[str, int]]:
     """Serve ``application`` of a module with this source text; yield host and port.
 
-    There is one worker, which has recorded a request before it takes the next.
+    A worker has recorded a request before it takes the next.
     """
     (directory / "served.py").write_text(source, encoding="utf-8")
     command = [
@@ -46,7 +46,7 @@ def gunicorn_server(source: str, directory: Path) -> Iterator[tuple[str, int]]:
         "-m",
         "gunicorn",
         "--bind=127.0.0.1:0",
-        "--workers=1",
+        f"--workers={workers}",
         "served:application",
     ]
     with subprocess.Popen(command, cwd=directory, stderr=subprocess.PIPE, text=True) as process:

@@ -7,6 +7,7 @@ import typer
 
 from llm_common.cli.check import check
 from llm_common.cli.demo import demo
+from llm_common.cli.doctor import doctor
 from llm_common.cli.lint import lint
 from llm_common.cli.monitoring import monitoring
 
@@ -20,6 +21,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(lint)
 app.command()(check)
+app.command()(doctor)
 app.add_typer(monitoring)
 
 

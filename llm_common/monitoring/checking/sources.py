@@ -4,10 +4,11 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPMessage
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, Any
 
 from llm_common.errors import ConfigurationError
@@ -91,17 +92,23 @@ class NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 def fetch(url: str, timeout: float) -> tuple[bytes, str]:
-    """Return what a server answers with, and its content type, within ``timeout`` seconds in all.
+    """Return what a server answers with, and its content type. Raises :class:`SourceError`."""
+    content, headers = exchange(url, timeout)
+    return content, headers.get("Content-Type", "")
 
-    Raises :class:`SourceError`.
+
+def exchange(url: str, timeout: float, headers: Mapping[str, str] = MappingProxyType({})) -> tuple[bytes, HTTPMessage]:
+    """Return what a server answers with, and the headers of the answer, within ``timeout`` seconds in all.
+
+    ``headers`` are those that the request has besides. Raises :class:`SourceError`.
     """
     deadline = time.monotonic() + timeout
     fix = "name the address that Prometheus scrapes, while the application runs"
     try:
-        request = urllib.request.Request(url, headers={"Accept": ACCEPT})  # noqa: S310 - http and https alone get here
+        request = urllib.request.Request(url, headers={"Accept": ACCEPT, **headers})  # noqa: S310 - http(s) alone gets here
         with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as answer:
             content = b"".join(chunks(answer, deadline, timeout))
-            return small_enough(content), answer.headers.get("Content-Type", "")
+            return small_enough(content), answer.headers
     except urllib.error.HTTPError as problem:
         problem.close()
         where = problem.headers.get("Location")
