@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from urllib.parse import urljoin
 
 from llm_common.backends.prometheus import MULTIPROC_DIR
@@ -55,7 +56,8 @@ class Scrape:
         """When the process started that answered, if it says so."""
         found = STARTED.search(self.text)
         with suppress(ValueError):
-            return float(found[1]) if found else None
+            if found and isfinite(started := float(found[1])):
+                return started
         return None
 
     @property

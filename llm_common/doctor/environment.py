@@ -191,7 +191,8 @@ def unknown_env(at: Environment) -> Problems | None:
 def env_outside(env: str) -> Problems:
     """DR104, for a value that is known."""
     if env not in ENVS:
-        yield Problem(f"env is {env!r}{hint(env, ENVS)}", f"set {ENV_VARIABLE} to one of {', '.join(ENVS)}")
+        meant = hint(env.lower()[:7], ENVS)  # of production, product is nearer to prod
+        yield Problem(f"env is {env!r}{meant}", f"set {ENV_VARIABLE} to one of {', '.join(ENVS)}")
 
 
 def unloadable(at: Environment) -> Problems | None:

@@ -83,21 +83,28 @@ def process(target: str, codes: Collection[str]) -> list[Result]:
         found = environment.of_process(int(target))
     except (OSError, OverflowError) as problem:
         message = f"the process can't be looked at: {getattr(problem, 'strerror', None) or problem}"
-        return [Result(f"process {target}", "DR401", "error", message, "name a process of yours that runs on Linux")]
-    return looked_at(found, codes)
+        return reached(f"process {target}", codes, message, "name a process of yours that runs on Linux")
+    return [*reached(found.shown, codes), *looked_at(found, codes)]
 
 
 def page(url: str, timeout: float, token: str, codes: Collection[str]) -> list[Result]:
     """Return what there is to say about a page."""
     source(url)  # which refuses an address with credentials in it
-    shown = hushed(url, os.environ)
+    secrets = {"TOKEN": token, **os.environ}
+    shown = hushed(url, secrets)
     try:
         found = endpoint.ask(url, timeout, {"Authorization": f"Bearer {token}"} if token else {})
     except SourceError as problem:
         fix = "give its bearer token with --token-file" if " 401 " in str(problem) else problem.fix
-        return [Result(shown, "DR401", "error", hushed(str(problem), {"TOKEN": token, **os.environ}), fix)]
-    reached = [Result(shown, "DR401", "ok", CHECKS["DR401"].fine)] if "DR401" in codes else []
-    return [*reached, *results(shown, found, endpoint.LOOKS, codes, {"TOKEN": token, **os.environ})]
+        return reached(shown, codes, hushed(str(problem), secrets), fix)
+    return [*reached(shown, codes), *results(shown, found, endpoint.LOOKS, codes, secrets)]
+
+
+def reached(shown: str, codes: Collection[str], problem: str = "", fix: str = "") -> list[Result]:
+    """Return whether a target could be looked at, or why not."""
+    if "DR401" not in codes:
+        return []
+    return [Result(shown, "DR401", "error" if problem else "ok", problem or CHECKS["DR401"].fine, fix)]
 
 
 def results(
