@@ -24,7 +24,10 @@ def page_server(
         def do_GET(self) -> None:
             found = self.path.startswith("/metrics")
             allowed = not token or self.headers.get("Authorization") == f"Bearer {token}"
-            body = (text if isinstance(text, str) else text()).encode() if found and allowed else b""
+            try:
+                body = (text if isinstance(text, str) else text()).encode() if found and allowed else b""
+            except ConnectionError:
+                return
             self.send_response_only(200 if found and allowed else 401 if found else 404)
             if (told := date()) is not None:
                 self.send_header("Date", self.date_time_string(told))

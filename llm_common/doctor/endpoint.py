@@ -94,14 +94,14 @@ def ask(url: str, timeout: float, headers: Mapping[str, str]) -> Endpoint:
         for _ in range(ROUNDS):
             if time.monotonic() - begun > BUDGET:
                 break
-            rounds.append(list(pool.map(lambda _: scrape(url, timeout, headers), range(AT_ONCE))))
+            answers = pool.map(lambda _: if_answered(url, timeout, headers), range(AT_ONCE))
+            rounds.append([one for one in answers if one])
         if seconds < WORTH_WAITING:
             return Endpoint(rounds, seconds)
         idle = answered(url, timeout)
-        page = pool.submit(scrape, url, timeout, headers)
+        pool.submit(if_answered, url, timeout, headers)
         time.sleep(0.2 * seconds)  # so that the page is being made
         busy = answered(url, timeout)
-        rounds.append([page.result()])
     return Endpoint(rounds, seconds, busy - idle)
 
 
@@ -112,6 +112,13 @@ def scrape(url: str, timeout: float, headers: Mapping[str, str]) -> Scrape:
     seconds, ended = time.monotonic() - begun, time.time()
     text = content.decode("utf-8", "replace")
     return Scrape(text, answer.get("Content-Type", ""), answer.get("Date", ""), seconds, ended)
+
+
+def if_answered(url: str, timeout: float, headers: Mapping[str, str]) -> Scrape | None:
+    """Ask for the page once more, which a busy server may refuse: that it can answer is known."""
+    with suppress(SourceError):
+        return scrape(url, timeout, headers)
+    return None
 
 
 def answered(url: str, timeout: float) -> float:

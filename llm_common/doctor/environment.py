@@ -2,13 +2,14 @@
 
 import os
 import re
+import shutil
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import redirect_stdout, suppress
+from dataclasses import dataclass, replace
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, entry_points
 from importlib.util import find_spec
 from operator import eq, ge, gt, le, lt, ne
@@ -105,6 +106,8 @@ class Environment:
     """The process that has it, if there is one."""
     inside: bool = False
     """Whether that is this very process."""
+    same_installation: bool = True
+    """Whether its packages are those that are importable here."""
 
     @property
     def shared(self) -> str | None:
@@ -122,18 +125,18 @@ def here() -> Environment:
 
 def inside(settings: Settings | None) -> Environment:
     """Return the environment of this very process, with the settings that its ``configure()`` returned."""
-    found = here()
-    return Environment(
-        "this process", os.environ, settings or found.settings, "" if settings else found.problem,
-        found.pyproject, os.getpid(), inside=True,
-    )  # fmt: skip
+    found = replace(here(), shown="this process", pid=os.getpid(), inside=True)
+    return replace(found, settings=settings, problem="") if settings else found
 
 
 def of_process(number: int) -> Environment:
     """Return the environment that a process was started with. Raises :class:`OSError`."""
     variables = processes.variables_of(number)
     directory = Path(os.readlink(processes.PROC / str(number) / "cwd"))
-    return read(f"process {number}", variables, directory, number)
+    found = read(f"process {number}", variables, directory, number)
+    program = shutil.which(processes.command_of(number)[0], path=variables.get("PATH"))
+    # The link of a virtual environment tells it from others, and not the program that it leads to.
+    return replace(found, same_installation=os.path.dirname(program or "") == os.path.dirname(sys.executable))
 
 
 def read(shown: str, variables: Mapping[str, str], directory: Path | None, pid: int | None = None) -> Environment:
@@ -197,7 +200,7 @@ def env_outside(env: str) -> Problems:
 
 def unloadable(at: Environment) -> Problems | None:
     """DR201."""
-    return _unloadable(at.settings) if at.settings else None
+    return _unloadable(at.settings) if at.settings and at.same_installation else None
 
 
 def _unloadable(settings: Settings) -> Problems:
@@ -205,15 +208,21 @@ def _unloadable(settings: Settings) -> Problems:
         for name in names:
             if isinstance(name, str):
                 try:
-                    HookObject(plugins.load(name, role, settings.source(f"{role}s")), f"{role} {name!r}")
+                    with redirect_stdout(sys.stderr):  # the report alone goes to the standard output
+                        loaded = plugins.load(name, role, settings.source(f"{role}s"))
+                    HookObject(loaded, f"{role} {name!r}")
                 except LLMCommonError as problem:
                     yield Problem(str(problem).rstrip("."), f"install what is missing, or take {name!r} out")
                 except Exception as problem:
                     yield Problem(f"the {role} {name!r} can't be used: {type(problem).__name__}: {problem}", "mend it")
 
 
-def unfit_versions(at: Environment) -> Problems:
+def unfit_versions(at: Environment) -> Problems | None:
     """DR202."""
+    return _unfit_versions() if at.same_installation else None
+
+
+def _unfit_versions() -> Problems:
     found = {point.dist.name: point.dist for point in entry_points(group=plugins.GROUP) if point.dist}
     with suppress(PackageNotFoundError):  # run from a source tree
         found["llm_common"] = distribution("llm_common")
@@ -249,21 +258,17 @@ def release(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def missing_extras(at: Environment) -> Problems:
+def missing_extras(at: Environment) -> Problems | None:
     """DR203."""
+    return _missing_extras(at.pyproject.table if at.pyproject else {}) if at.same_installation else None
+
+
+def _missing_extras(configured: Mapping[str, object]) -> Problems:
     for table, modules in NEEDED_BY_TABLES.items():
-        missing = [one for one in modules if at.pyproject and table in at.pyproject.table and not installed(one)]
+        missing = [one for one in modules if table in configured and find_spec(one) is None]
         if missing:
             message = f"there is a table [{TABLE}.{table}], and {', '.join(missing)} can't be imported"
             yield Problem(message, f"pip install 'llm_common[{table}]'")
-
-
-def installed(module: str) -> bool:
-    """Return whether a module can be found; it isn't imported."""
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
 
 
 def two_writers(at: Environment) -> Problems | None:

@@ -151,6 +151,16 @@ def test_values_that_look_like_secrets_are_shown_nowhere(monkeypatch: pytest.Mon
     assert "LLM_COMMON_MAX_SERIES is '***'" in run()[1]
 
 
+def test_it_needs_no_other_extra() -> None:
+    code = (
+        "import sys\nfor name in ('promql_parser', 'yaml', 'grafana_foundation_sdk', 'fastapi', 'httpx', 'uvicorn'):\n"
+        "    sys.modules[name] = None\n"
+        "from llm_common.cli import main\nsys.argv = ['llm-common', 'doctor']\nmain()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_short_values_and_words_are_left_alone() -> None:
     assert hushed("is the key on? yes=no", {"KEY": "key", "SHOP": "the key"}) == "is the key on? yes=no"
     assert as_text([]) == "0 results, 0 errors, 0 warnings\n"

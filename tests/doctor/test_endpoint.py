@@ -104,6 +104,21 @@ def test_a_page_that_is_asked_for_once_too_often_counts_up() -> None:
     assert next(numbers) == 1 + endpoint.ALONE + endpoint.ROUNDS * endpoint.AT_ONCE
 
 
+def test_a_server_that_refuses_some_of_many_requests_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(endpoint, "AT_ONCE", 2)
+    numbers = count()
+
+    def page() -> str:
+        if next(numbers) >= endpoint.ALONE:
+            raise ConnectionAbortedError
+        return HEALTHY
+
+    with page_server(page) as url:
+        found = examine([url])
+    assert wrong(found) == {}
+    assert "DR301" in right(found)
+
+
 def application(pause: Callable[[], Any]) -> Any:
     async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":

@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 
 from doctoring import right, wrong
+from llm_common.backends.memory import MemoryBackend
 from llm_common.doctor import environment, processes
 from llm_common.doctor.environment import Environment, Problem, release, remote, unmet
 from llm_common.doctor.run import Result, examine, looked_at
@@ -119,6 +120,37 @@ def test_a_plugin_that_cannot_be_loaded(
     assert message in found["DR201"]
 
 
+def test_what_a_plugin_prints_is_not_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    installed_plugin(tmp_path, "print('welcome')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    monkeypatch.setenv("LLM_COMMON_PLUGINS", "broken")
+    here()
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    assert capsys.readouterr() == ("", "welcome\n")
+
+
+def test_plugins_of_a_process_from_another_installation_are_not_looked_for(tmp_path: Path) -> None:
+    other = tmp_path / "python"
+    other.symlink_to(sys.executable)
+    for program, there in ((str(other), False), (sys.executable, True)):
+        with subprocess.Popen(
+            [program, "-c", "import sys; print(flush=True); sys.stdin.read()"],
+            env={**os.environ, "LLM_COMMON_PLUGINS": "nothing"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as running:
+            assert running.stdout
+            assert running.stdin
+            running.stdout.readline()
+            found = {one.code for one in examine([str(running.pid)])}
+            running.stdin.close()
+        assert ({"DR201", "DR202", "DR203"} <= found) is there
+        assert "DR204" in found
+
+
 def test_every_unknown_name_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LLM_COMMON_BACKENDS", "promtheus,memory")
     monkeypatch.setenv("LLM_COMMON_PLUGINS", "nothing")
@@ -167,6 +199,12 @@ def test_requirements_are_compared_by_the_numbers_of_releases(
 
 def test_the_numbers_of_a_version() -> None:
     assert [release(one) for one in ("1.2.0", "26.5b1", "none", "10")] == [(1, 2), (26, 5), (), (10,)]
+
+
+def test_what_an_extra_needs_is_not_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed_plugin(tmp_path, "")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert wrong(here()) == {}
 
 
 def test_a_source_tree_has_no_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -300,7 +338,7 @@ def test_a_working_directory_that_was_deleted(tmp_path: Path, monkeypatch: pytes
 
 
 def test_the_process_itself_is_looked_at_with_its_settings() -> None:
-    settings = configure(app="gunicorn", backends=["memory"])
+    settings = configure(app="gunicorn", backends=["memory", MemoryBackend()])
     found = examine(settings=settings)
     assert {one.target for one in found} == {"this process"}
     assert wrong(found) == {"DR103": "app is 'gunicorn', which is what runs the application"}
