@@ -99,9 +99,10 @@ def ask(url: str, timeout: float, headers: Mapping[str, str]) -> Endpoint:
         if seconds < WORTH_WAITING:
             return Endpoint(rounds, seconds)
         idle = answered(url, timeout)
-        pool.submit(if_answered, url, timeout, headers)
-        time.sleep(0.2 * seconds)  # so that the page is being made
-        busy = answered(url, timeout)
+        page, busy = pool.submit(if_answered, url, timeout, headers), idle
+        while not page.done():
+            busy = max(busy, answered(url, timeout))
+            time.sleep(seconds / 10)
     return Endpoint(rounds, seconds, busy - idle)
 
 

@@ -178,7 +178,7 @@ ALL = [
         "a page that holds up other requests",
         "other requests don't wait while the page is made",
         """Where the page is made in the event loop, or by the only worker, everyone waits for it. It is measured where
-        the page takes a quarter of a second or more, with one request for a path that doesn't exist.""",
+        the page takes a quarter of a second or more, with requests for a path that doesn't exist.""",
         """
         async def metrics(request):
             return Response(generate_latest())
