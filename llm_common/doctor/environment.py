@@ -381,13 +381,13 @@ def leftovers(at: Environment) -> Problems | None:
 
 
 def _leftovers(directory: str) -> Problems:
-    files: dict[int, list[os.stat_result]] = defaultdict(list)
+    files: dict[str, list[os.stat_result]] = defaultdict(list)
     for entry in os.scandir(directory):
-        if found := re.search(r"_(\d+)\.db$", entry.name):
+        if found := FILE_NAME.search(entry.name):
             with suppress(OSError):  # it went away meanwhile
-                files[int(found[1])].append(entry.stat())
-    living = [number for number in files if processes.alive(number)]
-    began = min(map(run_began, living), default=sys.float_info.max)
+                files[found[1]].append(entry.stat())
+    living = {number for number in files if number.isdecimal() and processes.alive(int(number))}
+    began = min((run_began(int(number)) for number in living), default=sys.float_info.max)
     old = [
         one for number, those in files.items() if number not in living for one in those if one.st_mtime < began - SLACK
     ]
@@ -399,6 +399,9 @@ def _leftovers(directory: str) -> Problems:
             "empty the directory each time before the processes start",
         )
 
+
+FILE_NAME = re.compile(r"_(\d+|folded)(?:_[0-9a-f]+)?(?:_unlocked)?\.db$")
+"""How files are named: by the number of their process, or as the sum over those that are gone."""
 
 SLACK = 2.0
 """By how many seconds the start of a process may be told wrongly."""

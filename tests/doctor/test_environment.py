@@ -315,6 +315,18 @@ def test_files_of_an_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert wrong(here()) == {}
 
 
+@pytest.mark.parametrize("name", ["counter_llm_common_{}", "counter_llm_common_{}_a1b2", "gauge_livesum_{}_a_unlocked"])
+def test_files_are_known_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    path = tmp_path / f"{name.format(dead_process())}.db"
+    path.write_bytes(b"")
+    assert list(wrong(here())) == ["DR306"]
+    path.rename(tmp_path / f"{name.format(os.getpid())}.db")
+    assert wrong(here()) == {}
+    (tmp_path / f"{name.format('folded')}.db").write_bytes(b"")
+    assert wrong(here()) == {}
+
+
 def test_the_run_of_a_worker_began_with_its_master() -> None:
     code = "import os, sys, time\nif os.fork() == 0:\n    print(os.getpid(), flush=True)\nsys.stdin.read()\n"
     with subprocess.Popen(
