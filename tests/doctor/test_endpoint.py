@@ -52,6 +52,7 @@ def gunicorns() -> list[int]:
     return [*masters, *(worker for master in masters for worker in processes.children_of(master))]
 
 
+@pytest.mark.once
 @pytest.mark.e2e
 def test_several_workers_without_a_directory_show_from_outside_and_in_each_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -70,6 +71,7 @@ def test_several_workers_without_a_directory_show_from_outside_and_in_each_proce
             assert wrong(examine([str(number)])) == {"DR301": message}
 
 
+@pytest.mark.once
 @pytest.mark.e2e
 def test_several_workers_show_in_counters_alone(tmp_path: Path) -> None:
     with gunicorn_server(OWN_REGISTRY, tmp_path, workers=2) as (host, port):
@@ -79,6 +81,7 @@ def test_several_workers_show_in_counters_alone(tmp_path: Path) -> None:
     assert "went down between two" in found["DR301"]
 
 
+@pytest.mark.once
 @pytest.mark.e2e
 def test_several_workers_with_a_directory_are_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shared = tmp_path / "shared"
@@ -92,6 +95,7 @@ def test_several_workers_with_a_directory_are_healthy(tmp_path: Path, monkeypatc
     assert {"DR301", "DR303", "DR304", "DR306", "DR406"} <= right(found)
 
 
+@pytest.mark.once
 @pytest.mark.e2e
 def test_the_demo_has_no_finding() -> None:
     with servers.demo() as target:
