@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from checking import codes, findings, rule_file
 from llm_common.errors import ConfigurationError
@@ -162,7 +163,7 @@ def test_a_page_without_a_content_type_is_read(serve: Callable[[Answer], str]) -
 
 
 def test_a_server_of_ours_is_checked() -> None:
-    with start_metrics_server(addr="127.0.0.1") as server:
+    with start_metrics_server(registry=CollectorRegistry()) as server:
         found, files = check(sources([f"http://127.0.0.1:{server.port}/metrics"]))
     assert ([one.code for one in found], files) == (["MC513"], 1)
 
