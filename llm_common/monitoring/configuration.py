@@ -20,7 +20,7 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
     """Return the options that a ``pyproject.toml`` and ``given``, from the command line, make.
 
     A value that is given goes before that of the file; of ``thresholds`` and ``objectives``, each number by itself.
-    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read or doesn't exist.
+    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read or doesn't exist, or doesn't go together.
     """
     table: Any = pyproject.table.get("monitoring", {}) if pyproject else {}
     path = pyproject.path if pyproject else "pyproject.toml"
@@ -39,7 +39,13 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
         for source, value in sources:
             if value not in (None, (), [], ""):
                 values[name] = read(value, source, values.get(name))
-    return Options(**values)
+    options = Options(**values)
+    if options.reads_token_file and not options.token_file.startswith("/"):
+        raise ConfigurationError(
+            f"token_file is {options.token_file!r}, which Alertmanager would look for in its own folder; accepted: the "
+            "whole path, such as /etc/telegram_token"
+        )
+    return options
 
 
 def _targets(value: object, source: str, before: object) -> tuple[Target, ...]:

@@ -94,6 +94,31 @@ def test_what_refers_to_another_file_of_the_stack_finds_it() -> None:
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in mounted
 
 
+def test_a_token_in_a_file_of_ones_own_is_asked_for_and_found_there() -> None:
+    export("--chat-id", "-1", "--token-file", "/etc/bot$1/token")
+    files = exported()
+    compose = yaml.safe_load(files["compose.yml"])
+    assert compose["secrets"] == {"telegram_token": {"file": "/etc/bot$$1/token"}}  # as compose reads it: one $
+    assert compose["services"]["alertmanager"]["secrets"] == [
+        {"source": "telegram_token", "target": "/etc/bot$$1/token"}
+    ]
+    assert "bot_token_file: /etc/bot$1/token\n" in files["alertmanager/alertmanager.yml"]
+    assert "(umask 077 && cat > '/etc/bot$1/token')" in files["README.md"]
+    assert "telegram_token" not in files["README.md"]
+    message = "token_file is './token', which Alertmanager would look for in its own folder; accepted: the whole path"
+    assert message in export("--token-file", "./token")[2]
+
+
+def test_what_is_said_of_the_token_is_so() -> None:
+    export("--chat-id", "-1")
+    assert "(umask 077 && cat > telegram_token)" in exported()["README.md"]  # the umask of the shell stays what it was
+    export("--alertmanager", "0.25")
+    assert "has the token of your Telegram bot in it" not in exported()["README.md"]
+    Path("token").write_text("1:secret")
+    export("--alertmanager", "0.25", "--chat-id", "-1", "--token-file", "token")
+    assert "has the token of your Telegram bot in it" in exported()["README.md"]
+
+
 def test_options_reach_the_files() -> None:
     export(
         *("--target", "shop:8000,app=shop_bot,env=prod", "--target", "bot:9000", "--chat-id", "-5"),
