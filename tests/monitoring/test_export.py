@@ -99,9 +99,11 @@ def test_a_private_file_is_for_its_owner_alone_and_the_others_follow_the_umask(t
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "rules/alerts.yml").stat().st_mode) == 0o644
-    (tmp_path / "README.md").chmod(0o644)
-    write(tmp_path, plan(tmp_path, FILES), private=frozenset({"README.md"}))
-    assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
+    for text in (FILES["README.md"], "edited\n"):
+        (tmp_path / "README.md").write_text(text)
+        (tmp_path / "README.md").chmod(0o644)
+        write(tmp_path, plan(tmp_path, FILES), private=frozenset({"README.md"}))
+        assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
 
 
 def test_no_diff_shows_a_token_neither_the_new_nor_the_old(tmp_path: Path) -> None:
@@ -110,6 +112,25 @@ def test_no_diff_shows_a_token_neither_the_new_nor_the_old(tmp_path: Path) -> No
     assert change.state is State.UPDATED
     assert "chat_id: 2" in change.diff
     assert "secret" not in change.diff
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        '{"bot_token": "1:secret", "chat_id": 1}',
+        "'bot_token' : 1:secret",
+        "bot_token:\n  1:secret",
+        "bot_token: >-\n  1:secret",
+        "bot_token: |2-\n  1:secret",
+        "url: https://api.telegram.org/bot12345678:AAsecret-secret_secret12/getMe",
+        "# 12345678:AAsecret-secret_secret12",
+    ],
+)
+def test_no_diff_shows_a_token_that_somebody_wrote_in_another_way(edited: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"{edited}\nmine\n")
+    diff = plan(tmp_path, FILES)[1].diff
+    assert "-mine" in diff
+    assert "secret" not in diff
 
 
 def test_a_token_alone_that_changed_is_written(tmp_path: Path) -> None:
