@@ -20,7 +20,8 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
     """Return the options that a ``pyproject.toml`` and ``given``, from the command line, make.
 
     A value that is given goes before that of the file; of ``thresholds`` and ``objectives``, each number by itself.
-    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read or doesn't exist, or doesn't go together.
+    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read, doesn't exist or doesn't go
+    together.
     """
     table: Any = pyproject.table.get("monitoring", {}) if pyproject else {}
     path = pyproject.path if pyproject else "pyproject.toml"
@@ -79,7 +80,7 @@ def _numbers(kind: type[Numbers]) -> Callable[[object, str, Any], Numbers]:
                 )
             try:
                 numbers[name] = _number(number)
-            except (ValueError, OverflowError):
+            except (TypeError, ValueError, OverflowError):
                 raise ConfigurationError(f"{source} has {name}={number!r}; accepted: a number") from None
         try:
             return kind(**numbers)
@@ -91,7 +92,7 @@ def _numbers(kind: type[Numbers]) -> Callable[[object, str, Any], Numbers]:
 
 def _number(value: object) -> float:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise ValueError
+        raise TypeError
     return float(value)
 
 
@@ -109,7 +110,11 @@ def _pairs(value: object, source: str, accepted: str) -> list[tuple[str, object]
 
 def _chat_id(value: object, source: str, before: object) -> int:
     # Telegram's numbers have up to 52 bits; Alertmanager takes 0 for none.
-    if isinstance(value, bool) or not isinstance(value, int | str) or not re.fullmatch(r"-?[1-9][0-9]{,15}", str(value)):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | str)
+        or not re.fullmatch(r"-?[1-9][0-9]{,15}", str(value))
+    ):
         raise ConfigurationError(
             f"{source} is {value!r}; accepted: the number of a chat, which is negative for a group"
         )

@@ -43,8 +43,8 @@ FIRST_STEP_BEFORE_0_26 = """\
    it from a file: let nobody else read that file, and commit it nowhere.
 """
 FIRST_STEP_BEFORE_0_26_WITHOUT_CHAT = """\
-1. Put the token of your Telegram bot into a file of your own, which nobody else may read: Alertmanager before 0.26 can't
-   read it by itself, so that you export again with `--token-file` when there is a chat.
+1. Put the token of your Telegram bot into a file that nobody else may read, and export again with `--chat-id` and
+   `--token-file`: Alertmanager before 0.26 can't read it by itself.
 """
 NO_CHAT = (
     "**No chat is set yet**, so that alerts only show in Alertmanager: export again with `--chat-id`. Write to your "
