@@ -20,8 +20,8 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
     """Return the options that a ``pyproject.toml`` and ``given``, from the command line, make.
 
     A value that is given goes before that of the file; of ``thresholds`` and ``objectives``, each number by itself.
-    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read, doesn't exist or doesn't go
-    together.
+    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read, doesn't exist, or doesn't
+    go together.
     """
     table: Any = pyproject.table.get("monitoring", {}) if pyproject else {}
     path = pyproject.path if pyproject else "pyproject.toml"

@@ -5,12 +5,11 @@ from shlex import quote
 from string import Template
 from typing import Any
 
-import yaml
-
 from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import TOKEN_FILE, Options
 from llm_common.monitoring.rules import alert_rules_file, recording_rules_file
+from llm_common.monitoring.yaml_text import as_yaml
 
 IMAGES = {
     "prometheus": "prom/prometheus:v3.5.0",
@@ -193,8 +192,3 @@ def _chats(options: Options) -> str:
     if options.chat_id:
         told.append(f"everything{' else' if told else ''} to the chat {options.chat_id}")
     return f"Alerts go to Telegram: {', '.join(told)}." if told else NO_CHAT
-
-
-def as_yaml(document: object) -> str:
-    """Return a document as YAML, in the order in which it was made."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)
