@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from llm_common.backends.memory import Record
 from llm_common.catalog import ACTION_IN_PROGRESS, Buckets
 from llm_common.errors import ConfigurationError
+from llm_common.monitoring import conditions
 from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import WINDOW, quoted
@@ -27,7 +28,6 @@ from llm_common.testing.language import text as text_of
 
 Groups = Sequence[Mapping[str, Any]]
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 HALF_A_DAY = 43_200
 COMPARISON = re.compile(r" (?:[<>=!]=|[<>]) [0-9.e+-]+")
 ANSWER = re.compile(r'expr: "# (\d+)\\n.*\n\s+exp: .*\n\s+got: (.*)')
@@ -137,7 +137,7 @@ def seconds_of(duration: str, name: str) -> float:
     """Return the seconds of a duration such as ``90s`` or ``1h30m``; raise an error that names it otherwise."""
     if not re.fullmatch(r"(?:[0-9]+[smhdw])+", str(duration)):
         raise ConfigurationError(f"{name} is {duration!r}; accepted: a duration such as 90s, 10m, 1h30m or 2d")
-    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", duration))
+    return sum(map(conditions.seconds_of, re.findall(r"[0-9]+[smhdw]", duration)))
 
 
 def _happening(needed: Groups, for_: str, every: str, silence: Sequence[tuple[str, str]]) -> Happening:

@@ -248,7 +248,8 @@ def test_wrong_options_and_folders_are_errors_in_one_line() -> None:
 
 
 def test_the_extra_that_is_missing_is_named_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [one for one in sys.modules if one.startswith(("llm_common.monitoring.stack", "yaml"))]:
+    needing_it = ("llm_common.monitoring.stack", "llm_common.monitoring.yaml_text", "yaml")
+    for name in [one for one in sys.modules if one.startswith(needing_it)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "yaml", None)
     status, _, err = export()
