@@ -92,15 +92,17 @@ def write(folder: Path, changes: list[Change], *, force: bool = False, private: 
     kept = set() if force else {State.EDITED, State.CONFLICT}
     written = _written(folder)
     try:
-        for change in changes:
-            if change.state not in {State.UNCHANGED, *kept}:
-                _replace(folder / change.path, change.text, private=change.path in private)
-            elif change.path in private:
-                (folder / change.path).chmod(0o600)
-            if change.state not in kept:
-                written[change.path] = _hash(change.text)
-        listed = {"written": dict(sorted(written.items()))}
-        _replace(folder / LIST, json.dumps(listed, indent=1) + "\n", private=False)
+        try:
+            for change in changes:
+                if change.state not in {State.UNCHANGED, *kept}:
+                    _replace(folder / change.path, change.text, private=change.path in private)
+                elif change.path in private:
+                    (folder / change.path).chmod(0o600)
+                if change.state not in kept:
+                    written[change.path] = _hash(change.text)
+        finally:  # what was written before something failed isn't taken for edited the next time
+            listed = {"written": dict(sorted(written.items()))}
+            _replace(folder / LIST, json.dumps(listed, indent=1) + "\n", private=False)
     except OSError as problem:
         raise ExportError(f"{problem.filename or folder} can't be written: {problem.strerror}") from problem
 

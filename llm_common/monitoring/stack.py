@@ -45,6 +45,10 @@ FIRST_STEP_BEFORE_0_26_WITHOUT_CHAT = """\
 1. Put the token of your Telegram bot into a file that nobody else may read, and export again with `--chat-id` and
    `--token-file`: Alertmanager before 0.26 can't read it by itself.
 """
+HOST = "host.docker.internal"
+THIS_MACHINE = (
+    f"`{HOST}` is the machine that the containers run on: there, the application has to listen on more than 127.0.0.1."
+)
 NO_CHAT = (
     "**No chat is set yet**, so that alerts only show in Alertmanager: export again with `--chat-id`. Write to your "
     "bot, then ask the Bot API's `getUpdates` for the number of the chat; a group's is negative."
@@ -140,7 +144,7 @@ def compose_file(options: Options) -> str:
         "prometheus": {
             "image": IMAGES["prometheus"],
             "volumes": ["./prometheus:/etc/prometheus:ro", "prometheus:/prometheus"],
-            "extra_hosts": ["host.docker.internal:host-gateway"],
+            "extra_hosts": [f"{HOST}:host-gateway"],
             "ports": ["127.0.0.1:9090:9090"],
             "restart": "unless-stopped",
         },
@@ -174,9 +178,14 @@ def readme(options: Options) -> str:
     template = resources.files("llm_common.monitoring").joinpath("stack.md").read_text(encoding="utf-8")
     return Template(template).substitute(
         token=_first_step(options),
-        targets=", ".join(f"`{target.address}`" for target in options.targets),
+        targets=_targets(options),
         chat=_chats(options),
     )
+
+
+def _targets(options: Options) -> str:
+    scraped = f"Prometheus scrapes {', '.join(f'`{target.address}`' for target in options.targets)}."
+    return f"{scraped} {THIS_MACHINE}" if any(HOST in target.address for target in options.targets) else scraped
 
 
 def _first_step(options: Options) -> str:

@@ -136,7 +136,7 @@ def test_options_reach_the_files() -> None:
     assert "https://docs.example.org/runbooks/#actionerrorsharehigh" in alerts
     assert "http://127.0.0.1:8081" in files["alertmanager/alertmanager.yml"]
     assert ":rate5m" not in files["grafana/dashboards/actions.json"]
-    assert "`shop:8000`, `bot:9000`" in files["README.md"]
+    assert "Prometheus scrapes `shop:8000`, `bot:9000`. Alerts" in files["README.md"]
     assert "Alerts go to Telegram: everything to the chat -5." in files["README.md"]
 
 
@@ -193,6 +193,13 @@ def test_a_dry_run_writes_nothing() -> None:
 def test_without_a_chat_it_says_what_is_missing() -> None:
     assert "export with --chat-id" in export()[1]
     assert "No chat is set yet" in exported()["README.md"]
+
+
+def test_what_runs_beside_the_containers_is_told_to_let_them_in() -> None:
+    export()
+    assert "has to listen on more than 127.0.0.1" in exported()["README.md"]
+    export("--target", "shop:8000")
+    assert "has to listen on more than 127.0.0.1" not in exported()["README.md"]
 
 
 def test_an_older_alertmanager_gets_the_token_into_a_file_for_the_owner_alone_and_nothing_shows_it() -> None:

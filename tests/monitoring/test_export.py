@@ -160,7 +160,20 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing_half_writt
     (tmp_path / "README.md").mkdir()
     with pytest.raises(ExportError, match="can't be written"):
         write(tmp_path, [change for change in changes if change.path == "README.md"])
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["README.md", "rules"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [LIST, "README.md", "rules"]
+
+
+def test_what_was_written_before_something_failed_counts_as_written(tmp_path: Path) -> None:
+    files = dict(reversed(FILES.items()))
+    changes = plan(tmp_path, files)
+    (tmp_path / "rules").write_text("a file where a folder should be")
+    with pytest.raises(ExportError, match="rules can't be written"):
+        write(tmp_path, changes)
+    (tmp_path / "rules").unlink()
+    assert states(tmp_path, {**files, "README.md": "newer\n"}) == {
+        "README.md": State.UPDATED,
+        "rules/alerts.yml": State.CREATED,
+    }
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"written": []}', "{}"])
