@@ -178,6 +178,12 @@ def test_what_was_edited_stays_until_it_is_forced() -> None:
     assert "# ours" not in config.read_text()
 
 
+def test_what_a_terminal_would_take_as_an_order_is_escaped_in_diffs() -> None:
+    export()
+    Path("stack/compose.yml").write_text("\x1b[2Jmine [bold]\n")
+    assert "-\\x1b[2Jmine [bold]\n" in export()[1]
+
+
 def test_a_dry_run_writes_nothing() -> None:
     status, out, _ = export("--dry-run")
     assert status == 0
