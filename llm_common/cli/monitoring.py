@@ -70,9 +70,9 @@ def export(
 ) -> None:
     """Write the whole stack: dashboards, rules, Prometheus, Alertmanager, Grafana, a compose file.
 
-    Options stand in [tool.llm_common.monitoring] of pyproject.toml as well; these here go first. Run again, it shows
-    what changed, and keeps every file that was edited. The exit status is 1 where such a file would have to change, and
-    2 where options can't be used or files can't be read or written.
+    Options stand in the table tool.llm_common.monitoring of pyproject.toml as well; these here go first. Run again, it
+    shows what changed, and keeps every file that was edited. The exit status is 1 where such a file would have to
+    change, and 2 where options can't be used or files can't be read or written.
     """
     fix = "llm-common monitoring needs its extra; install it with: pip install 'llm_common[monitoring]'"
     with needing({"grafana_foundation_sdk", "yaml"}, fix):

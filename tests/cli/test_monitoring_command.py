@@ -276,3 +276,7 @@ def test_the_dashboards_are_json() -> None:
     export()
     for path in Path("stack/grafana/dashboards").iterdir():
         assert json.loads(path.read_text())["title"]
+
+
+def test_its_help_says_where_else_options_stand() -> None:
+    assert "tool.llm_common.monitoring" in CliRunner().invoke(app, ["monitoring", "export", "--help"]).stdout
