@@ -40,7 +40,9 @@ def check(
     ignore: Annotated[
         list[str] | None, typer.Option(help="Not these codes, or beginnings of codes, separated by commas.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="How long a live page may take, in seconds.")] = 10.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="How long a live page may take, in seconds.")
+    ] = 10.0,
     explain: Annotated[str | None, typer.Option(metavar="CODE", help="Say what a code means, and exit.")] = None,
     list_rules: Annotated[bool, typer.Option("--list", help="List the codes, and exit.")] = False,
 ) -> None:

@@ -43,7 +43,9 @@ def doctor(
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with the bearer token that the pages ask for.")
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0.1, help="How long one answer may take, in seconds.")] = TIMEOUT,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, max=3600, help="How long one answer may take, in seconds.")
+    ] = TIMEOUT,
     explain: Annotated[str | None, typer.Option(metavar="CODE", help="Say what a code means, and exit.")] = None,
     list_rules: Annotated[bool, typer.Option("--list", help="List the codes, and exit.")] = False,
 ) -> None:

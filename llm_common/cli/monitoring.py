@@ -12,6 +12,7 @@ from llm_common.errors import ConfigurationError
 from llm_common.monitoring.configuration import configured
 from llm_common.monitoring.export import Change, ExportError, State, plan, write
 from llm_common.monitoring.options import Options
+from llm_common.reporting.formats import printable
 from llm_common.settings import find_pyproject
 
 monitoring = typer.Typer(
@@ -69,9 +70,9 @@ def export(
 ) -> None:
     """Write the whole stack: dashboards, rules, Prometheus, Alertmanager, Grafana, a compose file.
 
-    Options stand in [tool.llm_common.monitoring] of pyproject.toml as well; these here go first. Run again, it shows
-    what changed, and keeps every file that was edited. The exit status is 1 where such a file would have to change, and
-    2 where options can't be used or files can't be read or written.
+    Options stand in the table tool.llm_common.monitoring of pyproject.toml as well; these here go first. Run again, it
+    shows what changed, and keeps every file that was edited. The exit status is 1 where such a file would have to
+    change, and 2 where options can't be used or files can't be read or written.
     """
     fix = "llm-common monitoring needs its extra; install it with: pip install 'llm_common[monitoring]'"
     with needing({"grafana_foundation_sdk", "yaml"}, fix):
@@ -130,7 +131,7 @@ def show(changes: list[Change], folder: Path, options: Options, *, dry_run: bool
     for change in changes:
         for line in change.diff.splitlines():
             colour = colours.get(line[:1], "default")
-            console.print(f"[{colour}]{escape(line)}[/{colour}]")
+            console.print(f"[{colour}]{escape(printable(line))}[/{colour}]")
     for change in changes:
         if change.state is not State.UNCHANGED:
             console.print(escape(f"{words(change.state, dry_run=dry_run, force=force):12} {folder / change.path}"))

@@ -21,7 +21,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
     part of the text, which nobody else may be able to read. Without a chat, alerts are shown by Alertmanager alone.
     Raises :class:`~llm_common.errors.ConfigurationError` where the token is needed and missing.
     """
-    import yaml
+    from llm_common.monitoring.yaml_text import as_yaml
 
     chats = dict(options.chats)
     secret = {"bot_token_file": options.token_file}
@@ -55,7 +55,7 @@ def alertmanager_file(options: Options, token: str = "") -> str:
             for app, chat in {"": options.chat_id, **chats}.items()
         ],
     }
-    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
+    return as_yaml(content)
 
 
 def telegram_template() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from llm_common.action_names import AGENT, HANDLER, LLM_CALL
 from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUESTS, OVERFLOW
 from llm_common.contract import Status
-from llm_common.http_labels import SERVER
+from llm_common.http_labels import ERROR, SERVER, TIMEOUT
 from llm_common.monitoring import conditions
 from llm_common.monitoring.conditions import ACTION, FAST, SLOW, burns, share_above, slower_than
 from llm_common.monitoring.options import Options, Thresholds
@@ -23,7 +23,7 @@ SIDE = ("app", "app_type", "env")
 """The labels that tell apart what an application serves and what it depends on."""
 
 SERVER_ERROR = like("5..")
-NO_HELP = like("5..|error|timeout")
+NO_HELP = like(f"5..|{ERROR}|{TIMEOUT}")
 """What a dependency that is at fault answers, or doesn't."""
 
 

@@ -1,14 +1,14 @@
 """The options of an export: ``[tool.llm_common.monitoring]`` in ``pyproject.toml``, and the command line before it."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from llm_common.errors import ConfigurationError
 from llm_common.monitoring.options import Objectives, Options, Target, Thresholds
+from llm_common.reporting.rules import hint
 from llm_common.settings import Pyproject
 
 TABLE = "tool.llm_common.monitoring"
@@ -20,7 +20,8 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
     """Return the options that a ``pyproject.toml`` and ``given``, from the command line, make.
 
     A value that is given goes before that of the file; of ``thresholds`` and ``objectives``, each number by itself.
-    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read or doesn't exist.
+    Empty ones count as not given. Raises :class:`ConfigurationError` for what can't be read, doesn't exist, or doesn't
+    go together.
     """
     table: Any = pyproject.table.get("monitoring", {}) if pyproject else {}
     path = pyproject.path if pyproject else "pyproject.toml"
@@ -39,13 +40,13 @@ def configured(pyproject: Pyproject | None, given: Mapping[str, object]) -> Opti
         for source, value in sources:
             if value not in (None, (), [], ""):
                 values[name] = read(value, source, values.get(name))
-    return Options(**values)
-
-
-def hint(given: str, known: Iterable[str]) -> str:
-    """Return a question after the nearest of ``known``, or an empty text."""
-    close = get_close_matches(given, known, n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    options = Options(**values)
+    if options.reads_token_file and not options.token_file.startswith("/"):
+        raise ConfigurationError(
+            f"token_file is {options.token_file!r}, which Alertmanager would look for in its own folder; accepted: the "
+            "whole path, such as /etc/telegram_token"
+        )
+    return options
 
 
 def _targets(value: object, source: str, before: object) -> tuple[Target, ...]:
@@ -57,8 +58,8 @@ def _targets(value: object, source: str, before: object) -> tuple[Target, ...]:
 def _target(text: str, source: str) -> Target:
     address, *labels = (part.strip() for part in text.split(","))
     pairs = [tuple(one.split("=", 1)) for one in labels]
-    if not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):[0-9]{1,5}", address) or not all(
-        len(pair) == 2 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", pair[0]) and pair[1] for pair in pairs
+    if not re.fullmatch(r"(?:\[[0-9A-Fa-f:.]+\]|[\w.-]+):[0-9]{1,5}", address) or not all(
+        len(pair) == 2 and re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", pair[0]) and _is_text(pair[1]) for pair in pairs
     ):
         raise ConfigurationError(
             f"{source} has {text!r}; accepted: host:port, then labels of the target if any, "
@@ -78,8 +79,8 @@ def _numbers(kind: type[Numbers]) -> Callable[[object, str, Any], Numbers]:
                     f"{source} names {name!r}, which doesn't exist{hint(name, known)} (accepted: {', '.join(known)})"
                 )
             try:
-                numbers[name] = float(number) if isinstance(number, str | int | float) else _no_number()
-            except ValueError:
+                numbers[name] = _number(number)
+            except (TypeError, ValueError, OverflowError):
                 raise ConfigurationError(f"{source} has {name}={number!r}; accepted: a number") from None
         try:
             return kind(**numbers)
@@ -89,8 +90,14 @@ def _numbers(kind: type[Numbers]) -> Callable[[object, str, Any], Numbers]:
     return read
 
 
-def _no_number() -> float:
-    raise ValueError
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TypeError
+    return float(value)
+
+
+def _is_text(value: str) -> bool:
+    return bool(value) and value.isprintable()  # half a surrogate pair, as of an argument that isn't UTF-8, isn't
 
 
 def _pairs(value: object, source: str, accepted: str) -> list[tuple[str, object]]:
@@ -102,7 +109,12 @@ def _pairs(value: object, source: str, accepted: str) -> list[tuple[str, object]
 
 
 def _chat_id(value: object, source: str, before: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | str) or not re.fullmatch(r"-?[0-9]+", str(value)):
+    # Telegram's numbers have up to 52 bits; Alertmanager takes 0 for none.
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | str)
+        or not re.fullmatch(r"-?[1-9][0-9]{,15}", str(value))
+    ):
         raise ConfigurationError(
             f"{source} is {value!r}; accepted: the number of a chat, which is negative for a group"
         )
@@ -111,11 +123,13 @@ def _chat_id(value: object, source: str, before: object) -> int:
 
 def _chats(value: object, source: str, before: object) -> tuple[tuple[str, int], ...]:
     pairs = _pairs(value, source, "names of applications with chats, such as shop_bot=-100123")
-    return tuple((app, _chat_id(chat, source, None)) for app, chat in pairs)
+    if not all(_is_text(app) for app, _ in pairs):
+        raise ConfigurationError(f"{source} is {value!r}; accepted: names of applications with chats")
+    return tuple({app: _chat_id(chat, source, None) for app, chat in pairs}.items())
 
 
 def _token_file(value: object, source: str, before: object) -> str:
-    if not isinstance(value, str):
+    if not isinstance(value, str) or not _is_text(value):
         raise ConfigurationError(f"{source} is {value!r}; accepted: the path of a file")
     return value
 
@@ -130,7 +144,8 @@ def _version(value: object, source: str, before: object) -> tuple[int, int]:
 
 
 def _url(value: object, source: str, before: object) -> str:
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[^\s/]+\S*", value):
+    # It becomes part of a template in rules, where braces mean something else.
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[!-.0-z|~][!-z|~]*", value):
         raise ConfigurationError(f"{source} is {value!r}; accepted: an address such as https://docs.example.org")
     return value.rstrip("/")
 

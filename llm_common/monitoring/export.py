@@ -20,7 +20,8 @@ from llm_common.errors import LLMCommonError
 LIST = ".llm_common.json"
 """The list of what was written."""
 
-TOKEN = re.compile(r"(\bbot_token:\s*)\S.*")
+TOKEN = re.compile(r"""(\bbot_token["']?[^\S\n]*:\s*(?:[|>][-+0-9]*\s+)?)\S.*|(?<![0-9])[0-9]{5,}:[\w-]{20,}""")
+"""A bot's token: after its key, however YAML has it there, or by what it looks like."""
 HIDDEN = "<hidden>"
 """What stands for a bot's token in everything that is shown, also for one that was there before."""
 
@@ -70,12 +71,16 @@ def _change(folder: Path, path: str, text: str, last: str | None) -> Change:
         return Change(path, State.CREATED, text, "")
     if there == text:
         return Change(path, State.UNCHANGED, text, "")
-    before, after = (TOKEN.sub(rf"\1{HIDDEN}", one).splitlines() for one in (there, text))
+    before, after = (TOKEN.sub(_hidden, one).splitlines() for one in (there, text))
     lines = unified_diff(before, after, path, f"{path} (export)", lineterm="")
     diff = "".join(f"{line}\n" for line in lines)
     if _hash(there) == last:
         return Change(path, State.UPDATED, text, diff)
     return Change(path, State.EDITED if _hash(text) == last else State.CONFLICT, text, diff)
+
+
+def _hidden(token: re.Match[str]) -> str:
+    return (token[1] or "") + HIDDEN
 
 
 def write(folder: Path, changes: list[Change], *, force: bool = False, private: frozenset[str] = frozenset()) -> None:
@@ -87,15 +92,17 @@ def write(folder: Path, changes: list[Change], *, force: bool = False, private: 
     kept = set() if force else {State.EDITED, State.CONFLICT}
     written = _written(folder)
     try:
-        for change in changes:
-            if change.state not in {State.UNCHANGED, *kept}:
-                _replace(folder / change.path, change.text, private=change.path in private)
-            elif change.path in private and change.state is State.UNCHANGED:
-                (folder / change.path).chmod(0o600)
-            if change.state not in kept:
-                written[change.path] = _hash(change.text)
-        listed = {"written": dict(sorted(written.items()))}
-        _replace(folder / LIST, json.dumps(listed, indent=1) + "\n", private=False)
+        try:
+            for change in changes:
+                if change.state not in {State.UNCHANGED, *kept}:
+                    _replace(folder / change.path, change.text, private=change.path in private)
+                elif change.path in private:
+                    (folder / change.path).chmod(0o600)
+                if change.state not in kept:
+                    written[change.path] = _hash(change.text)
+        finally:  # what was written before something failed isn't taken for edited the next time
+            listed = {"written": dict(sorted(written.items()))}
+            _replace(folder / LIST, json.dumps(listed, indent=1) + "\n", private=False)
     except OSError as problem:
         raise ExportError(f"{problem.filename or folder} can't be written: {problem.strerror}") from problem
 

@@ -5,6 +5,9 @@ from math import isfinite
 
 from llm_common.errors import ConfigurationError
 
+TOKEN_FILE = "/run/secrets/telegram_token"  # noqa: S105 - a path
+"""Where a service of a compose file finds its secret."""
+
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
@@ -70,7 +73,7 @@ class Options:
     """The Telegram chat that alerts are sent to; groups have negative numbers. 0 where it isn't known yet."""
     chats: tuple[tuple[str, int], ...] = ()
     """Applications whose alerts go to a chat of their own, by the label ``app``, and that chat."""
-    token_file: str = "/run/secrets/telegram_token"  # noqa: S105 - a path
+    token_file: str = TOKEN_FILE
     """Where Alertmanager finds the bot's token, read anew for each message; by default a compose secret."""
     alertmanager: tuple[int, int] = (0, 28)
     """The version of Alertmanager: from 0.26 on it reads the bot's token from a file."""

@@ -50,26 +50,19 @@ def needed_for(alert: str, groups: Sequence[Mapping[str, Any]]) -> Sequence[Mapp
 
 def recording_rules_file() -> str:
     """Return the recording rules as a file for Prometheus."""
-    return _as_yaml(recording_groups())
+    return _file(recording_groups())
 
 
 def alert_rules_file(options: Options) -> str:
     """Return the alerts as a file for Prometheus. They need the recording rules too."""
-    return _as_yaml(alert_groups(options))
+    return _file(alert_groups(options))
 
 
 def _group(name: str, rules: Sequence[Mapping[str, Any]], interval: str = INTERVAL) -> Mapping[str, Any]:
     return {"name": f"llm_common:{name}", "interval": interval, "rules": rules}
 
 
-def _as_yaml(groups: Sequence[Mapping[str, Any]]) -> str:
-    import yaml
+def _file(groups: Sequence[Mapping[str, Any]]) -> str:
+    from llm_common.monitoring.yaml_text import as_yaml
 
-    class Dumper(yaml.SafeDumper):
-        """Writes texts of several lines as such."""
-
-    def text(dumper: yaml.SafeDumper, one: str) -> yaml.ScalarNode:
-        return dumper.represent_scalar("tag:yaml.org,2002:str", one, style="|" if "\n" in one else None)
-
-    Dumper.add_representer(str, text)
-    return str(yaml.dump({"groups": groups}, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=1000))
+    return as_yaml({"groups": groups})

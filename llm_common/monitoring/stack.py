@@ -1,15 +1,15 @@
 """The files of an export: what Prometheus, Alertmanager, Grafana and a compose file are given."""
 
 from importlib import resources
+from shlex import quote
 from string import Template
 from typing import Any
 
-import yaml
-
 from llm_common.monitoring.alertmanager import TEMPLATE, alertmanager_file, telegram_template
 from llm_common.monitoring.dashboards import dashboard_files
-from llm_common.monitoring.options import Options
+from llm_common.monitoring.options import TOKEN_FILE, Options
 from llm_common.monitoring.rules import alert_rules_file, recording_rules_file
+from llm_common.monitoring.yaml_text import as_yaml
 
 IMAGES = {
     "prometheus": "prom/prometheus:v3.5.0",
@@ -32,15 +32,23 @@ ALERTMANAGER = "alertmanager/alertmanager.yml"
 
 SCRAPE_EVERY = "15s"
 
-FIRST_STEP = f"""\
-1. Put the token of your Telegram bot into the file `{SECRET}` here, and let nobody else read it:
+FIRST_STEP = """\
+1. Put the token of your Telegram bot into the file `{file}`{here}, and let nobody else read it:
 
-        umask 077 && cat > {SECRET}    # paste it, Enter, Ctrl-D
+        (umask 077 && cat > {quoted})    # paste it, Enter, Ctrl-D
 """
 FIRST_STEP_BEFORE_0_26 = """\
 1. `alertmanager/alertmanager.yml` has the token of your Telegram bot in it, since Alertmanager before 0.26 can't read
    it from a file: let nobody else read that file, and commit it nowhere.
 """
+FIRST_STEP_BEFORE_0_26_WITHOUT_CHAT = """\
+1. Put the token of your Telegram bot into a file that nobody else may read, and export again with `--chat-id` and
+   `--token-file`: Alertmanager before 0.26 can't read it by itself.
+"""
+HOST = "host.docker.internal"
+THIS_MACHINE = (
+    f"`{HOST}` is the machine that the containers run on: there, the application has to listen on more than 127.0.0.1."
+)
 NO_CHAT = (
     "**No chat is set yet**, so that alerts only show in Alertmanager: export again with `--chat-id`. Write to your "
     "bot, then ask the Bot API's `getUpdates` for the number of the chat; a group's is negative."
@@ -119,6 +127,8 @@ def compose_file(options: Options) -> str:
     """Return a compose file: Prometheus, Alertmanager, Grafana, and the application by a profile."""
     major, minor = options.alertmanager
     from_file = options.reads_token_file
+    # A file of one's own is where it is for those who run Alertmanager without compose. With one $, a variable follows.
+    own_file = "" if options.token_file == TOKEN_FILE else options.token_file.replace("$", "$$")
     alertmanager: dict[str, Any] = {
         "image": IMAGES["alertmanager"].format(major=major, minor=minor),
         # A file that is for its owner alone keeps its owner in the container, where the image's own user can't read it.
@@ -129,12 +139,12 @@ def compose_file(options: Options) -> str:
         "restart": "unless-stopped",
     }
     if from_file:
-        alertmanager["secrets"] = [SECRET]
+        alertmanager["secrets"] = [{"source": SECRET, "target": own_file} if own_file else SECRET]
     services = {
         "prometheus": {
             "image": IMAGES["prometheus"],
             "volumes": ["./prometheus:/etc/prometheus:ro", "prometheus:/prometheus"],
-            "extra_hosts": ["host.docker.internal:host-gateway"],
+            "extra_hosts": [f"{HOST}:host-gateway"],
             "ports": ["127.0.0.1:9090:9090"],
             "restart": "unless-stopped",
         },
@@ -159,7 +169,7 @@ def compose_file(options: Options) -> str:
     document: dict[str, Any] = {"services": services}
     document["volumes"] = {"prometheus": {}, "alertmanager": {}, "grafana": {}}
     if from_file:
-        document["secrets"] = {SECRET: {"file": f"./{SECRET}"}}
+        document["secrets"] = {SECRET: {"file": own_file or f"./{SECRET}"}}
     return as_yaml(document)
 
 
@@ -167,10 +177,23 @@ def readme(options: Options) -> str:
     """Return what the folder says of itself."""
     template = resources.files("llm_common.monitoring").joinpath("stack.md").read_text(encoding="utf-8")
     return Template(template).substitute(
-        token=FIRST_STEP if options.reads_token_file else FIRST_STEP_BEFORE_0_26,
-        targets=", ".join(f"`{target.address}`" for target in options.targets),
+        token=_first_step(options),
+        targets=_targets(options),
         chat=_chats(options),
     )
+
+
+def _targets(options: Options) -> str:
+    scraped = f"Prometheus scrapes {', '.join(f'`{target.address}`' for target in options.targets)}."
+    return f"{scraped} {THIS_MACHINE}" if any(HOST in target.address for target in options.targets) else scraped
+
+
+def _first_step(options: Options) -> str:
+    if not options.reads_token_file:
+        return FIRST_STEP_BEFORE_0_26 if options.chat_id or options.chats else FIRST_STEP_BEFORE_0_26_WITHOUT_CHAT
+    if options.token_file == TOKEN_FILE:
+        return FIRST_STEP.format(file=SECRET, quoted=SECRET, here=" here")
+    return FIRST_STEP.format(file=options.token_file, quoted=quote(options.token_file), here="")
 
 
 def _chats(options: Options) -> str:
@@ -178,8 +201,3 @@ def _chats(options: Options) -> str:
     if options.chat_id:
         told.append(f"everything{' else' if told else ''} to the chat {options.chat_id}")
     return f"Alerts go to Telegram: {', '.join(told)}." if told else NO_CHAT
-
-
-def as_yaml(document: object) -> str:
-    """Return a document as YAML, in the order in which it was made."""
-    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=120)

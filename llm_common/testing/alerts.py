@@ -3,7 +3,6 @@
 promtool compares rules with expectations. Here it is given none, and what it reports as unexpected is the answer.
 """
 
-import difflib
 import json
 import math
 import re
@@ -18,15 +17,17 @@ from typing import Any, NamedTuple
 from llm_common.backends.memory import Record
 from llm_common.catalog import ACTION_IN_PROGRESS, Buckets
 from llm_common.errors import ConfigurationError
+from llm_common.monitoring import conditions
 from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import WINDOW, quoted
 from llm_common.monitoring.rules import alert_groups, needed_for, recording_groups
+from llm_common.reporting.rules import hint
 from llm_common.testing.families import Series, families, values
+from llm_common.testing.language import text as text_of
 
 Groups = Sequence[Mapping[str, Any]]
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 HALF_A_DAY = 43_200
 COMPARISON = re.compile(r" (?:[<>=!]=|[<>]) [0-9.e+-]+")
 ANSWER = re.compile(r'expr: "# (\d+)\\n.*\n\s+exp: .*\n\s+got: (.*)')
@@ -105,6 +106,14 @@ def judge(
             f"nothing was recorded that {alert} asks for; record it first, in a block of record_metrics() or a test "
             f"with the fixture recorded_metrics (the rule: {rule['expr']})"
         )
+    had = {label for _, pairs in asked for label, _ in pairs} | set(rule.get("labels", ()))
+    for label, value in labels.items():
+        text_of(value, f"the label {label}")
+        # What no alert of this name can have would make every silence true.
+        if label not in had and not re.search(rf"\b{re.escape(label)}\b", text):
+            raise ConfigurationError(
+                f"{alert} has no label {label!r}{hint(label, had)} (known: {', '.join(sorted(had))})"
+            )
     selector = ", ".join(
         f"{label}={quoted(value)}" for label, value in {"alertname": alert, "alertstate": "firing", **labels}.items()
     )
@@ -128,7 +137,7 @@ def seconds_of(duration: str, name: str) -> float:
     """Return the seconds of a duration such as ``90s`` or ``1h30m``; raise an error that names it otherwise."""
     if not re.fullmatch(r"(?:[0-9]+[smhdw])+", str(duration)):
         raise ConfigurationError(f"{name} is {duration!r}; accepted: a duration such as 90s, 10m, 1h30m or 2d")
-    return sum(int(number) * UNITS[unit] for number, unit in re.findall(r"([0-9]+)([smhdw])", duration))
+    return sum(map(conditions.seconds_of, re.findall(r"[0-9]+[smhdw]", duration)))
 
 
 def _happening(needed: Groups, for_: str, every: str, silence: Sequence[tuple[str, str]]) -> Happening:
@@ -213,9 +222,9 @@ def _rule(alert: str, groups: Groups) -> Mapping[str, Any]:
         rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule
     }
     if alert not in rules:
-        close = difflib.get_close_matches(alert, rules, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise ConfigurationError(f"there is no alert {alert!r}{hint} (known: {', '.join(rules)})")
+        raise ConfigurationError(
+            f"there is no alert {alert!r}{hint(alert, rules)} (known: {', '.join(rules) or 'none'})"
+        )
     return rules[alert]
 
 
@@ -226,9 +235,20 @@ def _read(path: Path) -> Groups:
         raise ConfigurationError(
             "reading rules needs PyYAML; install it with: pip install 'llm_common[monitoring]'"
         ) from None
-    return [
-        group for file in _files(path) for group in (yaml.safe_load(file.read_text("utf-8")) or {}).get("groups", ())
-    ]
+    groups: list[Mapping[str, Any]] = []
+    for file in _files(path):
+        try:
+            found = yaml.safe_load(file.read_text("utf-8")) or {}
+            for group in found.get("groups") or ():
+                rules = [{**rule, "expr": str(rule["expr"])} for rule in group.get("rules") or ()]
+                groups.append({**group, "rules": rules})
+        except (yaml.YAMLError, UnicodeDecodeError, AttributeError, TypeError, KeyError) as problem:
+            raise ConfigurationError(
+                f"{file} can't be read as rules: {problem!r}; 'promtool check rules {file}' says more"
+            ) from None
+    if not groups:
+        raise ConfigurationError(f"there are no rules in {str(path)!r}; of an export they are in prometheus/rules")
+    return groups
 
 
 def _files(path: Path) -> Iterator[Path]:

@@ -146,6 +146,11 @@ def test_an_unknown_format_is_a_usage_error() -> None:
     assert run("--format", "xml", "a.yml")[0] == 2
 
 
+@pytest.mark.parametrize("seconds", ["0", "nan", "inf", "1e300"])
+def test_a_time_that_nobody_can_wait_is_a_usage_error(seconds: str) -> None:
+    assert run("--timeout", seconds, "http://127.0.0.1:1/")[0] == 2
+
+
 def test_codes_are_listed_and_explained() -> None:
     assert run("--list") == (0, "".join(f"{code}  {rule.summary}\n" for code, rule in RULES.items()), "")
     status, out, _ = run("--explain", "mc302")

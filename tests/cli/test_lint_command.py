@@ -243,7 +243,7 @@ def on_terminal(*arguments: str, interrupted_at: bytes = b"") -> tuple[int, byte
 
 def test_an_interrupted_process_ends_with_130_and_no_traceback() -> None:
     for number in range(250):
-        Path(f"module_{number}.py").write_text("x = f(1)\n" * 400)  # a few seconds, if they were all checked
+        Path(f"module_{number}.py").write_text("x = f(1)\n" * 8_000)  # a minute, if they were all checked
     status, out, shown = on_terminal(".", interrupted_at=b"checking")
     assert (status, out) == (130, b"")
     assert b"Traceback" not in shown

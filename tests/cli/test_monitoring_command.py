@@ -94,6 +94,31 @@ def test_what_refers_to_another_file_of_the_stack_finds_it() -> None:
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in mounted
 
 
+def test_a_token_in_a_file_of_ones_own_is_asked_for_and_found_there() -> None:
+    export("--chat-id", "-1", "--token-file", "/etc/bot$1/token")
+    files = exported()
+    compose = yaml.safe_load(files["compose.yml"])
+    assert compose["secrets"] == {"telegram_token": {"file": "/etc/bot$$1/token"}}  # as compose reads it: one $
+    assert compose["services"]["alertmanager"]["secrets"] == [
+        {"source": "telegram_token", "target": "/etc/bot$$1/token"}
+    ]
+    assert "bot_token_file: /etc/bot$1/token\n" in files["alertmanager/alertmanager.yml"]
+    assert "(umask 077 && cat > '/etc/bot$1/token')" in files["README.md"]
+    assert "telegram_token" not in files["README.md"]
+    message = "token_file is './token', which Alertmanager would look for in its own folder; accepted: the whole path"
+    assert message in export("--token-file", "./token")[2]
+
+
+def test_what_is_said_of_the_token_is_so() -> None:
+    export("--chat-id", "-1")
+    assert "(umask 077 && cat > telegram_token)" in exported()["README.md"]  # the umask of the shell stays what it was
+    export("--alertmanager", "0.25")
+    assert "has the token of your Telegram bot in it" not in exported()["README.md"]
+    Path("token").write_text("1:secret")
+    export("--alertmanager", "0.25", "--chat-id", "-1", "--token-file", "token")
+    assert "has the token of your Telegram bot in it" in exported()["README.md"]
+
+
 def test_options_reach_the_files() -> None:
     export(
         *("--target", "shop:8000,app=shop_bot,env=prod", "--target", "bot:9000", "--chat-id", "-5"),
@@ -111,7 +136,7 @@ def test_options_reach_the_files() -> None:
     assert "https://docs.example.org/runbooks/#actionerrorsharehigh" in alerts
     assert "http://127.0.0.1:8081" in files["alertmanager/alertmanager.yml"]
     assert ":rate5m" not in files["grafana/dashboards/actions.json"]
-    assert "`shop:8000`, `bot:9000`" in files["README.md"]
+    assert "Prometheus scrapes `shop:8000`, `bot:9000`. Alerts" in files["README.md"]
     assert "Alerts go to Telegram: everything to the chat -5." in files["README.md"]
 
 
@@ -153,6 +178,12 @@ def test_what_was_edited_stays_until_it_is_forced() -> None:
     assert "# ours" not in config.read_text()
 
 
+def test_what_a_terminal_would_take_as_an_order_is_escaped_in_diffs() -> None:
+    export()
+    Path("stack/compose.yml").write_text("\x1b[2Jmine [bold]\n")
+    assert "-\\x1b[2Jmine [bold]\n" in export()[1]
+
+
 def test_a_dry_run_writes_nothing() -> None:
     status, out, _ = export("--dry-run")
     assert status == 0
@@ -168,6 +199,13 @@ def test_a_dry_run_writes_nothing() -> None:
 def test_without_a_chat_it_says_what_is_missing() -> None:
     assert "export with --chat-id" in export()[1]
     assert "No chat is set yet" in exported()["README.md"]
+
+
+def test_what_runs_beside_the_containers_is_told_to_let_them_in() -> None:
+    export()
+    assert "has to listen on more than 127.0.0.1" in exported()["README.md"]
+    export("--target", "shop:8000")
+    assert "has to listen on more than 127.0.0.1" not in exported()["README.md"]
 
 
 def test_an_older_alertmanager_gets_the_token_into_a_file_for_the_owner_alone_and_nothing_shows_it() -> None:
@@ -223,7 +261,8 @@ def test_wrong_options_and_folders_are_errors_in_one_line() -> None:
 
 
 def test_the_extra_that_is_missing_is_named_with_its_fix(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in [one for one in sys.modules if one.startswith(("llm_common.monitoring.stack", "yaml"))]:
+    needing_it = ("llm_common.monitoring.stack", "llm_common.monitoring.yaml_text", "yaml")
+    for name in [one for one in sys.modules if one.startswith(needing_it)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "yaml", None)
     status, _, err = export()
@@ -237,3 +276,7 @@ def test_the_dashboards_are_json() -> None:
     export()
     for path in Path("stack/grafana/dashboards").iterdir():
         assert json.loads(path.read_text())["title"]
+
+
+def test_its_help_says_where_else_options_stand() -> None:
+    assert "tool.llm_common.monitoring" in CliRunner().invoke(app, ["monitoring", "export", "--help"]).stdout

@@ -15,6 +15,8 @@ from llm_common.monitoring.checking.text import LONGEST
 from llm_common.reporting.formats import FORMATS
 from llm_common.reporting.rules import Rule
 
+pytestmark = pytest.mark.once
+
 PAGE = (Path(__file__).parents[2] / "docs" / "check.md").read_text(encoding="utf-8")
 
 

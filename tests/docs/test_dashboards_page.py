@@ -6,6 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer.main
 
 from llm_common.cli.app import app
@@ -13,6 +14,8 @@ from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.configuration import READERS, configured
 from llm_common.monitoring.options import Objectives, Options, Thresholds
 from llm_common.settings import Pyproject
+
+pytestmark = pytest.mark.once
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "dashboards.md").read_text(encoding="utf-8")

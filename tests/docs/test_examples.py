@@ -17,6 +17,8 @@ from llm_common.plugins import GROUP
 from llm_common.settings import TABLES_OF_TOOLS, Pyproject, resolve
 from servers import program
 
+pytestmark = pytest.mark.once
+
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
 TUTORIAL = ROOT / "docs" / "write-a-backend.md"

@@ -14,6 +14,8 @@ from llm_common.lint.run import lint
 from llm_common.reporting.formats import FORMATS
 from llm_common.reporting.rules import Rule
 
+pytestmark = pytest.mark.once
+
 PAGE = (Path(__file__).parents[2] / "docs" / "lint.md").read_text(encoding="utf-8")
 
 

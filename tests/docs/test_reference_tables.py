@@ -18,6 +18,8 @@ from llm_common.settings import ALL, FALSE, READERS, TRUE, environment_variable,
 from llm_common.testing.conformance import HttpServerContract
 from llm_common.testing.strategies import SUFFIXES
 
+pytestmark = pytest.mark.once
+
 DOCS = Path(__file__).parents[2] / "docs"
 
 

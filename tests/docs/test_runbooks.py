@@ -16,6 +16,8 @@ from llm_common.monitoring.options import Options
 from llm_common.testing import record_metrics
 from servers import program
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parents[2] / "docs" / "runbooks.md"
 ALERTS = {alert.name: alert for alert in alerts(Options())}
 QUERY = re.compile(r"^```promql\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -15,6 +15,8 @@ from llm_common.prometheus import action_tracking, action_tracking_decorator
 from llm_common.testing import RecordedMetrics
 from llm_common.testing.strategies import SUFFIXES
 
+pytestmark = pytest.mark.once
+
 PAGE = Path(__file__).parents[2] / "docs" / "monitoring.ru.md"
 TEXT = PAGE.read_text(encoding="utf-8")
 

@@ -60,17 +60,29 @@ def test_the_command_line_goes_before_the_file_number_by_number() -> None:
         ({"targets": ["app:1,env"]}, "accepted: host:port"),
         ({"targets": ["app:1,env="]}, "accepted: host:port"),
         ({"targets": ["http://app:1"]}, "accepted: host:port"),
+        ({"targets": ["`app`:1"]}, "accepted: host:port"),
+        ({"targets": ["app:1,env=\udcff"]}, "accepted: host:port"),
         ({"thresholds": ["action_error_shar=1"]}, "did you mean 'action_error_share'"),
         ({"thresholds": ["http_seconds"]}, "the option --threshold is .*; accepted: names with numbers"),
         ({"thresholds": ["http_seconds=soon"]}, "http_seconds='soon'; accepted: a number"),
         ({"thresholds": {"http_seconds": [1]}}, "accepted: a number"),
+        ({"thresholds": {"http_seconds": True}}, "http_seconds=True; accepted: a number"),
+        ({"thresholds": {"http_seconds": 10**400}}, "accepted: a number"),
         ({"objectives": ["http=99.5"]}, "the option --objective: .*http"),
         ({"chat_id": "@shop"}, "negative for a group"),
         ({"chat_id": True}, "negative for a group"),
+        ({"chat_id": 0}, "negative for a group"),
+        ({"chat_id": "9" * 20}, "negative for a group"),
+        ({"chats": ["shop_bot=0"]}, "negative for a group"),
+        ({"chats": ["=1"]}, "accepted: names of applications with chats"),
+        ({"chats": ["\udcff=1"]}, "accepted: names of applications with chats"),
+        ({"token_file": 1}, "accepted: the path of a file"),
+        ({"token_file": "to\nken"}, "accepted: the path of a file"),
         ({"alertmanager": "new"}, "a version as text"),
         ({"alertmanager": 0.28}, "a version as text"),
         ({"alertmanager": "0.23"}, "since 0.24"),
         ({"runbooks": "docs"}, "accepted: an address"),
+        ({"runbooks": "https://docs/{{nobody}}"}, "accepted: an address"),
         ({"telegram_api": 1}, "accepted: an address"),
         ({"recording_rules": "no"}, "accepted: true or false"),
     ],
@@ -78,6 +90,10 @@ def test_the_command_line_goes_before_the_file_number_by_number() -> None:
 def test_what_cannot_be_read_is_an_error_that_says_what_is_accepted(given: dict[str, object], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         configured(None, given)
+
+
+def test_an_application_has_one_chat() -> None:
+    assert configured(None, {"chats": ["shop_bot=1", "shop_bot=2"]}).chats == (("shop_bot", 2),)
 
 
 def test_an_unknown_setting_of_the_file_is_an_error_with_the_nearest_one() -> None:

@@ -99,9 +99,11 @@ def test_a_private_file_is_for_its_owner_alone_and_the_others_follow_the_umask(t
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
     assert stat.S_IMODE((tmp_path / "rules/alerts.yml").stat().st_mode) == 0o644
-    (tmp_path / "README.md").chmod(0o644)
-    write(tmp_path, plan(tmp_path, FILES), private=frozenset({"README.md"}))
-    assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
+    for text in (FILES["README.md"], "edited\n"):
+        (tmp_path / "README.md").write_text(text)
+        (tmp_path / "README.md").chmod(0o644)
+        write(tmp_path, plan(tmp_path, FILES), private=frozenset({"README.md"}))
+        assert stat.S_IMODE((tmp_path / "README.md").stat().st_mode) == 0o600
 
 
 def test_no_diff_shows_a_token_neither_the_new_nor_the_old(tmp_path: Path) -> None:
@@ -110,6 +112,25 @@ def test_no_diff_shows_a_token_neither_the_new_nor_the_old(tmp_path: Path) -> No
     assert change.state is State.UPDATED
     assert "chat_id: 2" in change.diff
     assert "secret" not in change.diff
+
+
+@pytest.mark.parametrize(
+    "edited",
+    [
+        '{"bot_token": "1:secret", "chat_id": 1}',
+        "'bot_token' : 1:secret",
+        "bot_token:\n  1:secret",
+        "bot_token: >-\n  1:secret",
+        "bot_token: |2-\n  1:secret",
+        "url: https://api.telegram.org/bot12345678:AAsecret-secret_secret12/getMe",
+        "# 12345678:AAsecret-secret_secret12",
+    ],
+)
+def test_no_diff_shows_a_token_that_somebody_wrote_in_another_way(edited: str, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text(f"{edited}\nmine\n")
+    diff = plan(tmp_path, FILES)[1].diff
+    assert "-mine" in diff
+    assert "secret" not in diff
 
 
 def test_a_token_alone_that_changed_is_written(tmp_path: Path) -> None:
@@ -139,7 +160,20 @@ def test_a_file_that_cannot_be_written_is_an_error_and_leaves_nothing_half_writt
     (tmp_path / "README.md").mkdir()
     with pytest.raises(ExportError, match="can't be written"):
         write(tmp_path, [change for change in changes if change.path == "README.md"])
-    assert sorted(one.name for one in tmp_path.iterdir()) == ["README.md", "rules"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [LIST, "README.md", "rules"]
+
+
+def test_what_was_written_before_something_failed_counts_as_written(tmp_path: Path) -> None:
+    files = dict(reversed(FILES.items()))
+    changes = plan(tmp_path, files)
+    (tmp_path / "rules").write_text("a file where a folder should be")
+    with pytest.raises(ExportError, match="rules can't be written"):
+        write(tmp_path, changes)
+    (tmp_path / "rules").unlink()
+    assert states(tmp_path, {**files, "README.md": "newer\n"}) == {
+        "README.md": State.UPDATED,
+        "rules/alerts.yml": State.CREATED,
+    }
 
 
 @pytest.mark.parametrize("text", ["no json", "[]", '{"written": []}', "{}"])

@@ -178,6 +178,10 @@ def test_rules_of_a_team_are_evaluated_instead(place: str, tmp_path: Path, recor
             lambda one: one.assert_alert_fires("ActionSlow", for_="1h", rules="nowhere"),
             "rules is 'nowhere'; accepted: a file of rules, or a folder",
         ),
+        (
+            lambda one: one.assert_alert_silent("TaskFails", for_="1h", nam="reindex_task"),
+            r"TaskFails has no label 'nam'; did you mean 'name'\? \(known: app, .*name, severity, status\)",
+        ),
     ],
 )
 def test_a_mistake_says_how_to_mend_it(
@@ -186,6 +190,38 @@ def test_a_mistake_says_how_to_mend_it(
     run("reindex_task")
     with pytest.raises(ConfigurationError, match=problem):
         call(recorded_metrics)
+
+
+def test_a_label_that_is_no_text_is_named(recorded_metrics: RecordedMetrics) -> None:
+    run("menu_handler")
+    with pytest.raises(TypeError, match="the label name must be a string, not 5"):
+        recorded_metrics.assert_alert_silent("ActionSlow", for_="1h", name=5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (b"groups: [", r"rules\.yml can't be read as rules: .*; 'promtool check rules .*rules\.yml' says more"),
+        (b"\xff", "can't be read as rules"),
+        (b"- a", "can't be read as rules"),
+        (b"groups: 5", "can't be read as rules"),
+        (b"groups: [a]", "can't be read as rules"),
+        (b"groups: [{name: a, rules: [{alert: A}]}]", "can't be read as rules: KeyError\\('expr'\\)"),
+        (b"services: {}", "there are no rules in .*; of an export they are in prometheus/rules"),
+        (b"groups: [{name: a}]", r"there is no alert 'ActionSlow' \(known: none\)"),
+        (
+            b"groups: [{name: a, rules: [{alert: ActionSlow, expr: 1}]}]",
+            "nothing was recorded that ActionSlow asks for",
+        ),
+    ],
+)
+def test_a_file_that_has_no_rules_to_evaluate_is_named(
+    text: bytes, problem: str, tmp_path: Path, recorded_metrics: RecordedMetrics
+) -> None:
+    run("menu_handler")
+    (tmp_path / "rules.yml").write_bytes(text)
+    with pytest.raises(ConfigurationError, match=f"(?s){problem}"):
+        recorded_metrics.assert_alert_fires("ActionSlow", for_="1h", rules=tmp_path)
 
 
 def test_a_missing_promtool_is_named_with_its_package(

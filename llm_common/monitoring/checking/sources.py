@@ -1,15 +1,16 @@
 """Where what is checked comes from: files, folders, standard input, and pages that a server answers with."""
 
 import os
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPMessage
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import MappingProxyType
-from typing import IO, Any
+from typing import IO
 
 from llm_common.errors import ConfigurationError
 from llm_common.reporting.findings import shown
@@ -19,6 +20,8 @@ MOST_BYTES = 64_000_000
 
 ACCEPT = "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"
 """What Prometheus asks for, without the formats that only Prometheus reads."""
+
+FIX = "name the address that Prometheus scrapes, while the application runs"
 
 ENDINGS = (".json", ".yml", ".yaml")
 SKIPPED = frozenset({"node_modules", "__pycache__"})
@@ -102,38 +105,36 @@ def exchange(url: str, timeout: float, headers: Mapping[str, str] = MappingProxy
 
     ``headers`` are those that the request has besides. Raises :class:`SourceError`.
     """
-    deadline = time.monotonic() + timeout
-    fix = "name the address that Prometheus scrapes, while the application runs"
+    # A server that drips its headers never lets a read time out, so that it is waited for from outside.
+    answers: SimpleQueue[tuple[bytes, HTTPMessage] | SourceError] = SimpleQueue()
+    Thread(target=lambda: answers.put(_answer(url, timeout + 1, headers)), daemon=True).start()
+    try:
+        answer = answers.get(timeout=timeout)
+    except Empty:
+        raise SourceError(f"the server gives no answer within {timeout:g} seconds", FIX) from None
+    if isinstance(answer, SourceError):
+        raise answer
+    return answer
+
+
+def _answer(url: str, timeout: float, headers: Mapping[str, str]) -> tuple[bytes, HTTPMessage] | SourceError:
     try:
         request = urllib.request.Request(url, headers={"Accept": ACCEPT, **headers})  # noqa: S310 - http(s) alone gets here
         with urllib.request.build_opener(NoRedirect).open(request, timeout=timeout) as answer:
-            content = b"".join(chunks(answer, deadline, timeout))
-            return small_enough(content), answer.headers
+            return small_enough(answer.read(MOST_BYTES + 1)), answer.headers
     except urllib.error.HTTPError as problem:
         problem.close()
         where = problem.headers.get("Location")
         if where and problem.code in {301, 302, 303, 307, 308}:
             message = f"the server answers {problem.code} and sends on to {where!r}"
-            raise SourceError(message, "name that address, if it is the page") from None
-        raise SourceError(f"the server answers {problem.code} {problem.reason}", fix) from None
-    except (OSError, HTTPException, ValueError) as problem:
+            return SourceError(message, "name that address, if it is the page")
+        return SourceError(f"the server answers {problem.code} {problem.reason}", FIX)
+    except SourceError as problem:
+        return problem
+    except Exception as problem:  # nobody else would hear of it
         reason = problem.reason if isinstance(problem, urllib.error.URLError) else problem
-        if isinstance(reason, TimeoutError):
-            raise SourceError(f"the server gives no answer within {timeout:g} seconds", fix) from None
-        if isinstance(reason, SourceError):
-            raise reason from None
         said = getattr(reason, "strerror", None) or " ".join(str(reason).split()) or type(reason).__name__
-        raise SourceError(f"the page can't be read: {said}", fix) from None
-
-
-def chunks(answer: Any, deadline: float, timeout: float) -> Iterator[bytes]:
-    """Yield an answer as it comes, until it is too large. Raises :class:`TimeoutError` behind the deadline."""
-    size = 0
-    while size <= MOST_BYTES and (chunk := answer.read1(1 << 20)):
-        if time.monotonic() > deadline:
-            raise TimeoutError
-        size += len(chunk)
-        yield chunk
+        return SourceError(f"the page can't be read: {said}", FIX)
 
 
 def is_url(name: str) -> bool:

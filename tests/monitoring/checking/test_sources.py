@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from checking import codes, findings, rule_file
 from llm_common.errors import ConfigurationError
@@ -162,7 +163,7 @@ def test_a_page_without_a_content_type_is_read(serve: Callable[[Answer], str]) -
 
 
 def test_a_server_of_ours_is_checked() -> None:
-    with start_metrics_server(addr="127.0.0.1") as server:
+    with start_metrics_server(registry=CollectorRegistry()) as server:
         found, files = check(sources([f"http://127.0.0.1:{server.port}/metrics"]))
     assert ([one.code for one in found], files) == (["MC513"], 1)
 
@@ -199,13 +200,23 @@ def test_a_server_that_is_silent_is_given_up(serve: Callable[[Answer], str]) -> 
         over.set()
 
 
-def test_a_server_that_drips_is_given_up(serve: Callable[[Answer], str]) -> None:
+@pytest.mark.parametrize(
+    ("beginning", "drop"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", b"#\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"X"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    ],
+    ids=["body", "headers", "chunk", "promises"],
+)
+def test_a_server_that_drips_is_given_up(serve: Callable[[Answer], str], beginning: bytes, drop: bytes) -> None:
     over = Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        answering(b"")(handler)
+        handler.wfile.write(beginning)
         while not over.wait(0.05):
-            handler.wfile.write(b"#\n")
+            handler.wfile.write(drop)
 
     began = time.monotonic()
     try:
