@@ -366,7 +366,7 @@ def check(case: tuple[str, str, str, str], logged: list[logging.LogRecord], monk
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])
-@pytest.mark.parametrize("point", [point for point in points("ActionRecorder") if point != "collect"])
+@pytest.mark.parametrize("point", points("ActionRecorder"))
 def test_what_stops_the_program_passes_through_a_backend(
     kind: type[BaseException], point: str, logged: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:

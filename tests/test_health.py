@@ -217,12 +217,14 @@ def test_a_backend_that_tracks_without_end_is_cut_off(clock: Clock) -> None:
     assert sorted(healthy.calls) == [("flush_task", "ok"), ("menu_handler", "ok")]
 
 
-def test_a_source_of_exemplars_that_tracks_without_end_is_cut_off(registry: CollectorRegistry) -> None:
+def test_a_source_of_exemplars_that_failed_and_tracks_without_end_is_cut_off(registry: CollectorRegistry) -> None:
     class Source:
         calls = 0
 
         def labels(self) -> dict[str, str]:
             self.calls += 1
+            if self.calls == 1:
+                raise OSError("not yet")
             track("flush_task")
             return {"trace_id": "1"}
 
@@ -233,9 +235,8 @@ def test_a_source_of_exemplars_that_tracks_without_end_is_cut_off(registry: Coll
     source = Source()
     configure(app="shop_bot", backends=[PrometheusBackend(registry)], plugins=[source])
     track()
-    source.calls = 0
     track()
-    assert source.calls == 1
+    assert source.calls == 2
 
 
 class Outage(BaseException):
