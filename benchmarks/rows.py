@@ -33,6 +33,7 @@ from benchmarks.measure import Case, Timing, alternate
 from llm_common import action_tracking, configure, dispatch
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.store import BatchedStore
+from llm_common.bound import bindings
 from llm_common.catalog import (
     HTTP_REQUEST_DURATION,
     HTTP_REQUEST_SIZE,
@@ -125,7 +126,7 @@ def findable(rounds: int) -> Iterator[Row]:
         yield against(timings, f"with current_action() in use: {form}", HAND)
     yield against(timings, "with current_action() in use: context manager", FLOOR)
     dispatch.state.findable = False
-    dispatch.bindings.clear()
+    bindings.clear()
 
 
 def multiprocess(rounds: int) -> Iterator[Row]:
@@ -327,7 +328,7 @@ def memory() -> Row:
                 with action_tracking(f"action_{index}_handler"):
                     pass
         render_metrics(registry=registry)
-        return registry, dict(dispatch.bindings)
+        return registry, dict(bindings)
 
     def theirs() -> object:
         metrics = Metrics()

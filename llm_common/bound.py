@@ -41,9 +41,9 @@ class Configured(Protocol):
         """Raise in strict mode, else log ``problem`` once per ``key``."""
 
     def report_fault(
-        self, backend: str, operation: str, fault: Exception, faults: list[Exception] | None = None
-    ) -> list[Exception]:
-        """Log a fault of a backend, and return ``faults`` with it."""
+        self, backend: str, operation: str, fault: BaseException, faults: list[BaseException] | None = None
+    ) -> list[BaseException]:
+        """Log a fault of a backend, and return ``faults`` with it; raise what is none and stops the program."""
 
 
 class BoundAction:
@@ -78,13 +78,13 @@ class BoundAction:
 
     def finished(self, tracker: ActionTracker, status: Status, seconds: float, exception: BaseException | None) -> None:
         """Tell every recorder that the action ended after ``seconds``; ``exception``, if any, overrules ``status``."""
-        faults: list[Exception] | None = None
+        faults: list[BaseException] | None = None
         if exception is not None:
             status = self.pipeline.classify(exception)
         for backend, finished in self.finishers:
             try:
                 finished(status, seconds)
-            except Exception as fault:
+            except BaseException as fault:
                 faults = self.pipeline.report_fault(backend, "finished", fault, faults)
         if self.enders:
             if exception is not None:
@@ -95,7 +95,7 @@ class BoundAction:
             for backend, ended in self.enders:
                 try:
                     ended(event)
-                except Exception as fault:
+                except BaseException as fault:
                     faults = self.pipeline.report_fault(backend, "ended", fault, faults)
         if faults and exception is None and self.pipeline.settings.strict:
             raise faults[0]  # never where it would replace an exception of the application
@@ -105,7 +105,7 @@ class BoundAction:
         backend, fold = self.folder
         try:
             fold()
-        except Exception as fault:
+        except BaseException as fault:
             self.pipeline.report_fault(backend, "fold", fault)
             if self.pipeline.settings.strict:
                 raise
@@ -119,11 +119,11 @@ class BoundAction:
         if self.enders:
             with size_lock:
                 tracker._size = (tracker._size or 0) + number
-        faults: list[Exception] | None = None
+        faults: list[BaseException] | None = None
         for backend, sized in self.sizers:
             try:
                 sized(number)
-            except Exception as fault:
+            except BaseException as fault:
                 faults = self.pipeline.report_fault(backend, "sized", fault, faults)
         if faults and self.pipeline.settings.strict:
             raise faults[0]
@@ -170,11 +170,11 @@ class BoundHttp:
 
     def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Tell every recorder that an exchange ended. A fault raises in strict mode."""
-        faults: list[Exception] | None = None
+        faults: list[BaseException] | None = None
         for backend, finished in self._finishers:
             try:
                 finished(seconds, request_bytes, response_bytes)
-            except Exception as fault:
+            except BaseException as fault:
                 faults = self._pipeline.report_fault(backend, "finished", fault, faults)
         if faults and self._pipeline.settings.strict:
             raise faults[0]
@@ -191,14 +191,27 @@ class BoundMetric:
 
     def record(self, amount: float) -> None:
         """Tell every recorder. A fault raises in strict mode."""
-        faults: list[Exception] | None = None
+        faults: list[BaseException] | None = None
         for backend, record in self._recorders:
             try:
                 record(amount)
-            except Exception as fault:
+            except BaseException as fault:
                 faults = self._pipeline.report_fault(backend, "record", fault, faults)
         if faults and self._pipeline.settings.strict:
             raise faults[0]
+
+
+bindings: dict[str, BoundAction] = {}
+"""What the active pipeline bound for each action name; filled on first use, emptied by a change."""
+
+http_bindings: dict[tuple[str, str, str, str], BoundHttp] = {}
+"""The same for each HTTP series: method, status, resource and app_type."""
+
+
+def forget_bindings() -> None:
+    """Forget what was bound; called by whatever changes the active pipeline, and where one of its backends fails."""
+    bindings.clear()
+    http_bindings.clear()
 
 
 size_lock = RLock()
@@ -226,6 +239,21 @@ def takes_samples(recorder: object) -> bool:
         and isinstance(getattr(recorder, "error", None), list)
     )
 
+
+def stops_program(exception: BaseException) -> bool:
+    """Return whether ``exception`` passes through whatever raised it, since it is no fault of that.
+
+    A signal handler raises ``KeyboardInterrupt`` or ``SystemExit`` wherever the program is at the moment, and greenlets
+    are ended and timed out wherever they wait. Everything else that leaves a backend is its fault, ``CancelledError``
+    and ``GeneratorExit`` too: no backend is awaited or iterated, so nobody can have thrown them in.
+    """
+    return isinstance(exception, KeyboardInterrupt | SystemExit) or any(
+        one.__module__.partition(".")[0] in GREENLETS for one in type(exception).__mro__
+    )
+
+
+GREENLETS = ("greenlet", "gevent", "eventlet")
+"""The packages whose exceptions arrive from outside, such as ``gevent.Timeout`` in an application that sets one."""
 
 EXACT = 2**53
 """Up to here every whole number is a floating point number too."""

@@ -23,7 +23,8 @@ class ActionRecorder(Protocol):
     """The handle through which a backend receives the measurements of one action name.
 
     Calls come from any thread, several at a time, and also from signal handlers and ``__del__``; a recorder must
-    neither lose nor double any. It may raise: the fault is logged and the application never sees it.
+    neither lose nor double any. It may raise: the fault is logged and the application never sees it,
+    and a backend that raises again and again is left alone for a while.
     """
 
     def finished(self, status: Status, seconds: float) -> object:

@@ -1,8 +1,8 @@
 """The one mutable global: which pipeline is active, and what it bound for each action name and each HTTP series.
 
-:data:`bindings` and :data:`http_bindings` are filled on first use and emptied whenever another pipeline becomes active,
-so that no handle survives a change. An action that is under way keeps what it began with, and so ends on the backends
-that it started on.
+The bindings, which :mod:`llm_common.bound` holds, are filled on first use and emptied whenever another pipeline becomes
+active, so that no handle survives a change. An action that is under way keeps what it began with, and so ends on the
+backends that it started on.
 """
 
 import atexit
@@ -16,7 +16,7 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import Any, Self
 
-from llm_common.bound import BoundAction, BoundHttp, shown
+from llm_common.bound import BoundAction, BoundHttp, bindings, forget_bindings, http_bindings, shown
 from llm_common.contract import HttpSeries
 from llm_common.errors import LLMCommonError
 from llm_common.pipeline import Pipeline
@@ -28,15 +28,8 @@ SHUTDOWN_TIMEOUT = 5.0
 """How long, in seconds, backends are given to flush when the interpreter exits or another configuration takes over."""
 
 
-bindings: dict[str, BoundAction] = {}
-"""What the active pipeline bound for each action name; filled on first use, emptied by a change."""
-
-http_bindings: dict[tuple[str, str, str, str], BoundHttp] = {}
-"""The same for each HTTP series: method, status, resource and app_type."""
-
-
 def bind(name: object) -> BoundAction:
-    """Return what the active pipeline binds for ``name``, and keep it in :data:`bindings`.
+    """Return what the active pipeline binds for ``name``, and keep it.
 
     Raises :class:`TypeError` or :class:`ValueError` where ``name`` can't name an action.
     """
@@ -54,7 +47,7 @@ def bind(name: object) -> BoundAction:
 
 
 def bind_http(series: HttpSeries) -> BoundHttp:
-    """Return what the active pipeline binds for an HTTP series, and keep it in :data:`http_bindings`."""
+    """Return what the active pipeline binds for an HTTP series, and keep it."""
     pipeline = active()
     admitted = pipeline.admitted_http(series)
     bound = http_bindings.get(admitted)
@@ -70,12 +63,6 @@ def bind_http(series: HttpSeries) -> BoundHttp:
 def misused(problem: str) -> None:
     """Raise :class:`~llm_common.errors.TrackingError` in strict mode, else log ``problem``, once as a warning."""
     active().misused(problem)
-
-
-def forget_bindings() -> None:
-    """Forget what was bound; whatever changes the active pipeline calls this, under the lock."""
-    bindings.clear()
-    http_bindings.clear()
 
 
 def check_name(name: object) -> str:

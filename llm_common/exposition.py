@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from llm_common.backends.multiprocess import forget_dead_gauges
 from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
+from llm_common.bound import stops_program
 from llm_common.dispatch import backends_to_show
 
 if TYPE_CHECKING:
@@ -77,10 +78,12 @@ class Joined:
         """Yield the families; those that both have are the backend's."""
         try:
             families = list(self._backend.collect())
-        except Exception as fault:
+            names = {family.name for family in families}
+        except BaseException as fault:
+            if stops_program(fault):
+                raise
             log_rendering(fault, "a backend can't show its metrics; the scrape has the global registry's alone")
-            families = []
-        names = {family.name for family in families}
+            families, names = [], set()
         yield from (family for family in REGISTRY.collect() if family.name not in names)
         yield from families
 
@@ -131,11 +134,11 @@ class Response:
     body: bytes
 
 
-_logged: set[type[Exception]] = set()
+_logged: set[type[BaseException]] = set()
 """The kinds of fault that were logged as a warning; scrapes come every few seconds, and so would their tracebacks."""
 
 
-def log_rendering(fault: Exception, text: str) -> None:
+def log_rendering(fault: BaseException, text: str) -> None:
     """Log why a scrape is not what it should be: a warning with traceback once, then at debug level."""
     level = logging.DEBUG if type(fault) in _logged else logging.WARNING
     _logged.add(type(fault))

@@ -49,11 +49,12 @@ def llm_common_bind_action(
     """Return the recorder for the action ``name``, or ``None`` to leave the action unrecorded.
 
     Called for each pair of backend and action name when the action is first used: once, or once in each of several
-    threads that do so at the same moment. Called again after the configuration changed. ``name`` is valid Unicode
-    without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A wrapper around it can drop,
-    rename or sample actions: it returns ``None``, or ``bind(other_name)``, which asks the same backend for another
-    action's recorder, or a recorder of its own. ``exemplar`` is the source of exemplars, for backends that show them;
-    ``None`` where there is none, so that a backend which looks at it here has nothing to ask for while it records.
+    threads that do so at the same moment. Called again after the configuration changed, and some time after a fault.
+    ``name`` is valid Unicode without surrogates; ``settings`` has the values of the labels ``env`` and ``app``. A
+    wrapper around it can drop, rename or sample actions: it returns ``None``, or ``bind(other_name)``, which asks the
+    same backend for another action's recorder, or a recorder of its own. ``exemplar`` is the source of exemplars, for
+    backends that show them; ``None`` where there is none, so that a backend which looks at it here has nothing to ask
+    for while it records.
     """
 
 

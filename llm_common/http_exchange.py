@@ -2,8 +2,9 @@
 
 from time import perf_counter
 
+from llm_common.bound import http_bindings, stops_program
 from llm_common.contract import HttpSeries
-from llm_common.dispatch import bind_http, http_bindings, misused
+from llm_common.dispatch import bind_http, misused
 from llm_common.http_labels import (
     ERROR,
     LONG,
@@ -45,8 +46,8 @@ class Exchange:
         try:
             bound = http_bindings.get(series) or bind_http(HttpSeries(*series))
             bound.finished(seconds, self.request_bytes, self.response_bytes)
-        except Exception:  # in strict mode alone
-            if exception is None:
+        except BaseException as fault:  # in strict mode alone
+            if exception is None or stops_program(fault):
                 raise
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.bound import BoundAction, BoundHttp, BoundMetric, shown
+from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, shown, stops_program
 from llm_common.catalog import (
     ACTION_COUNT,
     EXTRA_METRICS,
@@ -28,6 +28,7 @@ from llm_common.catalog import (
 )
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
 from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.health import FIRST_PAUSE, MOST_FAULTS, Health, Watched, bare, not_nested
 from llm_common.hook_objects import HookObject
 from llm_common.series_limit import SeriesLimit
 from llm_common.settings import Settings, clean_label
@@ -64,6 +65,8 @@ class Pipeline:
             else:
                 self._register(item, f"plugin {item!r}")
         self._backends: dict[str, HookObject] = {}
+        self._failed: dict[str, Health] = {}
+        """The backends that failed at least once."""
         for item in settings.backends:
             self._add_backend(item)
         self._binders = {hook: self._callers(hook) for hook in BIND_HOOKS}
@@ -99,12 +102,17 @@ class Pipeline:
                 "return a function without arguments, or None"
             )
 
+        given: ExemplarSource = source
+
         def guarded() -> Mapping[str, str] | None:
+            nonlocal source
             try:
                 labels = source()
                 return None if labels is None else exemplar_labels(labels)
-            except Exception as fault:
+            except BaseException as fault:
                 without = "the measurement counts without an exemplar"
+                if source is given:
+                    source = not_nested(given)
                 self.report_fault(whose, f"the source that {caller.name} returned", fault, effect=without)
                 if self.settings.strict:
                     raise
@@ -151,7 +159,9 @@ class Pipeline:
             backend = self.manager.hook.llm_common_create_backend(name=item, settings=self.settings)
         except LLMCommonError:
             raise
-        except Exception as problem:
+        except BaseException as problem:
+            if stops_program(problem):
+                raise
             raise PluginError(
                 f"the backend {item!r} ({source}) can't be created: {type(problem).__name__}: {problem}"
             ) from problem
@@ -256,18 +266,30 @@ class Pipeline:
 
     def _recorders(self, question: "Question", value: object) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
-        faults: list[Exception] | None = None
+        faults: list[BaseException] | None = None
         for backend in self._binders[question.hook]:
             try:
-                recorder = self._ask(backend, question, value)
+                recorder = self._asked(backend, question, value)
                 # Two backends on one registry have the same recorder, which must count once.
-                if recorder is not None and not any(recorder is other for _, other in recorders):
+                if recorder is not None and not any(bare(recorder) is bare(other) for _, other in recorders):
                     recorders.append((backend, recorder))
-            except Exception as fault:
+            except BaseException as fault:
                 faults = self.report_fault(backend, question.hook, fault, faults)
+                if backend in self._failed:  # which nothing is in strict mode
+                    recorders.append((backend, Watched(self._failed[backend], None)))
         if faults and self.settings.strict:
             raise faults[0]
         return recorders
+
+    def _asked(self, backend: str, question: "Question", value: object) -> object:
+        """Return the recorder that one backend has, watched where it failed before."""
+        health = self._failed.get(backend)
+        if health is None:
+            return self._ask(backend, question, value)
+        if health.off:
+            return Watched(health, None)
+        recorder = self._ask(backend, question, value)
+        return None if recorder is None else Watched(health, recorder)
 
     def _ask(self, backend: str, question: "Question", *asked: object) -> object:
         """Return the recorder that one backend and its wrappers have for the last of ``asked``, or ``None``.
@@ -299,7 +321,7 @@ class Pipeline:
                 status = hook(exception=exception)
                 if status is not None:
                     return Status(status)
-            except Exception as fault:
+            except BaseException as fault:
                 self.report_fault(raiser(hook, fault), hook.name, fault)
         return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
 
@@ -313,14 +335,17 @@ class Pipeline:
         self,
         backend: str,
         operation: str,
-        fault: Exception,
-        faults: list[Exception] | None = None,
+        fault: BaseException,
+        faults: list[BaseException] | None = None,
         effect: str = "these measurements of this backend are lost",
-    ) -> list[Exception]:
+    ) -> list[BaseException]:
         """Log that ``operation`` of ``backend`` raised ``fault``: a warning with traceback once, then at debug level.
 
-        ``effect`` says what follows from it. Returns ``faults`` with this one added, for strict mode.
+        ``effect`` says what follows from it. Returns ``faults`` with this one added, for strict mode. Raises ``fault``
+        itself where it is no fault at all (see :func:`~llm_common.bound.stops_program`).
         """
+        if stops_program(fault):
+            raise fault
         try:
             words = f"{type(fault).__name__}: {fault}"
         except Exception:
@@ -330,9 +355,21 @@ class Pipeline:
             f"{backend}: {operation} raised {words}; the application is not affected, {effect}",
             fault,
         )
+        if backend in self._backends and not self.settings.strict:
+            health = self._failed.get(backend) or self._failed.setdefault(backend, Health(self._forget))
+            if health.failed(operation in BIND_HOOKS):
+                self.log_once(
+                    health,
+                    f"{backend} failed {MOST_FAULTS} times in a row and is switched off; it is tried again after "
+                    f"{FIRST_PAUSE:.0f} s, then less and less often",
+                )
         return [*(faults or ()), fault]
 
-    def log_once(self, key: object, text: str, fault: Exception | None = None) -> None:
+    def _forget(self) -> None:
+        self._metrics.clear()
+        forget_bindings()
+
+    def log_once(self, key: object, text: str, fault: BaseException | None = None) -> None:
         """Log ``text`` as a warning the first time that ``key`` is seen, then at debug level."""
         level = logging.DEBUG if key in self._seen else logging.WARNING
         self._seen.add(key)
@@ -349,7 +386,7 @@ class Pipeline:
                     self.manager.subset_hook_caller(
                         "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
                     )(timeout=timeout)
-                except Exception as fault:
+                except BaseException as fault:
                     self.report_fault(impl.plugin_name, "llm_common_shutdown", fault)
 
     def objects(self) -> list[object]:
@@ -364,13 +401,15 @@ def errors_named(hook: "HookCaller") -> Iterator[None]:
         yield
     except LLMCommonError:
         raise
-    except Exception as problem:
+    except BaseException as problem:
+        if stops_program(problem):
+            raise
         raise PluginError(
             f"{hook.name} of {raiser(hook, problem)} raised {type(problem).__name__}: {problem}"
         ) from problem
 
 
-def raiser(hook: "HookCaller", problem: Exception) -> str:
+def raiser(hook: "HookCaller", problem: BaseException) -> str:
     """Return which implementation of ``hook`` raised ``problem``, by the traceback: pluggy doesn't tell."""
     import traceback  # only where something went wrong
 

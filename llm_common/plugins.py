@@ -43,7 +43,9 @@ def load(name: str, role: str, source: str) -> object:
     point = found[name]
     try:
         return point.load()
-    except (Exception, SystemExit) as problem:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as problem:  # a script without a guard leaves by SystemExit
         origin = f"{point.dist.name} {point.dist.version}" if point.dist else "an unnamed distribution"
         raise PluginError(
             f"the {role} {name!r} ({source}) can't be loaded: its entry point {point.value!r} in {origin} failed with "

@@ -1,6 +1,7 @@
 """The facade: what application code calls."""
 
-from llm_common.dispatch import bind, bindings
+from llm_common.bound import bindings
+from llm_common.dispatch import bind
 from llm_common.tracker import ActionTracker
 
 

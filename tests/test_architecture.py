@@ -18,7 +18,7 @@ FLOORS = [
     ["catalog", "contract", "errors", "action_names"],
     ["settings", "hookspecs", "tracker", "http_labels"],
     ["exemplar_labels"],
-    ["plugins", "bound", "series_limit"],
+    ["plugins", "bound", "health", "series_limit"],
     ["hook_objects"],
     ["pipeline"],
     ["dispatch"],

@@ -431,6 +431,8 @@ def test_a_plugin_is_found_by_entry_point_too(distributions: Distributions) -> N
     ("source", "words"),
     [
         ("import not_there_at_all", ["'broken'", "broken_module", "broken 1.0", "ModuleNotFoundError", "Reinstall"]),
+        ("raise SystemExit(2)", ["'broken'", "broken_module", "SystemExit: 2"]),
+        ("raise BaseException('no')", ["'broken'", "broken_module", "BaseException: no"]),
         (
             SIMPLE.replace("bind_action", "bind_acton"),
             ["misspelt", "llm_common_bind_acton", "backend 'broken'", "llm_common_bind_action,"],
@@ -468,6 +470,12 @@ def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
         configure(app="shop_bot", backends=["broken"])
     for word in words:
         assert word in str(caught.value)
+
+
+def test_who_interrupts_the_import_of_a_plugin_is_obeyed(distributions: Distributions) -> None:
+    distributions.add("broken", "raise KeyboardInterrupt")
+    with pytest.raises(KeyboardInterrupt):
+        configure(app="shop_bot", backends=["broken"])
 
 
 def test_three_lines_make_a_backend() -> None:

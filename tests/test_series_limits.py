@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from llm_common import action_tracking, configure, http_tracking
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.dispatch import bindings, http_bindings, override
+from llm_common.bound import bindings, http_bindings
+from llm_common.dispatch import override
 from llm_common.prometheus import render_metrics
 from llm_common.series_limit import SeriesLimit
 from llm_common.testing import RecordedMetrics

@@ -1,0 +1,286 @@
+"""Backends that fail again and again are switched off and tried again later; healthy ones aren't affected."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from llm_common import action_tracking, configure, hookimpl, http_tracking
+from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.prometheus import PrometheusBackend
+from llm_common.bound import bindings, stops_program
+from llm_common.contract import FOLD_AT
+from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER
+from llm_common.http_exchange import Exchange
+from llm_common.prometheus import render_metrics
+from llm_common.tracker import FindableSampledTracker, SampledTracker
+from recording import FaultyBackend, ListBackend
+from scraping import parsed, series
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("llm_common.health.monotonic", clock)
+    return clock
+
+
+class Counting(FaultyBackend):
+    """Counts how often it is called where it may fail."""
+
+    def __init__(self, *broken: str) -> None:
+        super().__init__(*broken)
+        self.asked: list[str] = []
+
+    def fail(self, operation: str) -> None:
+        self.asked.append(operation)
+        super().fail(operation)
+
+    def calls_during(self, function: Callable[[], object]) -> list[str]:
+        self.asked.clear()
+        function()
+        return self.asked
+
+
+def track(name: str = "menu_handler") -> None:
+    with action_tracking(name):
+        pass
+
+
+def track_often() -> None:
+    for _ in range(3 * MOST_FAULTS):
+        track()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+def test_a_backend_that_fails_persistently_is_switched_off_with_one_message_and_tried_again_less_and_less_often(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty, healthy = Counting("finished"), MemoryBackend()
+    configure(app="shop_bot", backends=[faulty, healthy])
+    assert faulty.calls_during(track_often).count("finished") == MOST_FAULTS
+    pause = FIRST_PAUSE
+    for _ in range(8):
+        clock.now += pause - 0.01
+        assert faulty.calls_during(track_often) == []
+        clock.now += 0.01
+        assert faulty.calls_during(track_often).count("finished") == 1
+        pause = min(2 * pause, LONGEST_PAUSE)
+    assert pause == LONGEST_PAUSE
+    first, second = warnings(caplog)
+    assert "finished raised OSError" in first
+    assert f"faulty failed {MOST_FAULTS} times in a row and is switched off" in second
+    assert len(healthy.events) == 17 * 3 * MOST_FAULTS
+
+
+def test_a_backend_that_works_again_records_again_and_has_all_its_tries(clock: Clock) -> None:
+    faulty = Counting("finished")
+    configure(app="shop_bot", backends=[faulty, ListBackend()])
+    track_often()
+    faulty.broken = ()
+    clock.now += FIRST_PAUSE
+    track_often()
+    assert len(faulty.calls) == 3 * MOST_FAULTS
+    faulty.broken = ("finished",)
+    assert faulty.calls_during(track_often).count("finished") == MOST_FAULTS
+    clock.now += FIRST_PAUSE
+    assert faulty.calls_during(track).count("finished") == 1
+
+
+def test_a_backend_that_fails_now_and_then_is_never_switched_off(
+    clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    faulty = Counting()
+    configure(app="shop_bot", backends=[faulty, ListBackend()])
+    for number in range(20 * MOST_FAULTS):
+        faulty.broken = ("finished",) if number % 2 else ()
+        track()
+    assert len(faulty.calls) == 10 * MOST_FAULTS
+    assert len(warnings(caplog)) == 1
+
+
+def test_a_backend_whose_hook_raised_is_asked_again_later(clock: Clock) -> None:
+    faulty, healthy = Counting("bind"), ListBackend()
+    configure(app="shop_bot", backends=[faulty, healthy])
+    assert faulty.calls_during(track_often) == ["bind"]
+    clock.now += FIRST_PAUSE
+    assert faulty.calls_during(track_often) == ["bind"]
+    faulty.broken = ()
+    clock.now += 2 * FIRST_PAUSE
+    track()  # the one that finds that it is time
+    track()
+    assert faulty.calls == [("menu_handler", "ok")]
+    assert len(healthy.calls) == 6 * MOST_FAULTS + 2
+
+
+def test_names_that_are_new_while_a_backend_is_switched_off_do_not_reach_it(clock: Clock) -> None:
+    faulty = Counting("finished")
+    configure(app="shop_bot", backends=[faulty, ListBackend()])
+    track_often()
+    clock.now += REBIND_AFTER
+    assert faulty.calls_during(lambda: track("other_handler")) == []
+    faulty.broken = ()
+    clock.now += FIRST_PAUSE
+    for _ in range(2):
+        track("other_handler")
+    assert faulty.calls == [("other_handler", "ok")]
+
+
+@pytest.mark.parametrize("operation", ["http", "bind_http"])
+def test_http_is_switched_off_and_tried_again_as_actions_are(operation: str, clock: Clock) -> None:
+    faulty, healthy = Counting(operation), ListBackend()
+    configure(app="shop_bot", backends=[faulty, healthy])
+
+    def request() -> None:
+        http_tracking("app_api", "/items", "GET", 7, 200, 0.01, 5)
+
+    for _ in range(2 * MOST_FAULTS):
+        request()
+    assert faulty.calls_during(request) == []
+    faulty.broken = ()
+    clock.now += FIRST_PAUSE
+    request()
+    request()
+    assert faulty.http
+    assert len(healthy.http) == 2 * MOST_FAULTS + 3
+
+
+def test_a_fold_that_fails_does_not_fill_the_memory(
+    clock: Clock, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    with monkeypatch.context() as broken:
+        broken.setattr("llm_common.backends.action_series.counted", lambda *_: 1 / 0)
+        for _ in range(3 * FOLD_AT):
+            track()
+    count = series("genapp_action_count_total", app="shop_bot", env="dev", name="menu_handler", status="ok")
+    assert parsed(render_metrics(registry=registry)[0].decode())[count] <= FOLD_AT + MOST_FAULTS
+    clock.now += FIRST_PAUSE
+    before = parsed(render_metrics(registry=registry)[0].decode())[count]
+    track()
+    assert parsed(render_metrics(registry=registry)[0].decode())[count] == before + 1
+
+
+def test_two_backends_on_one_registry_count_once_though_one_of_them_failed(registry: CollectorRegistry) -> None:
+    class Moody(PrometheusBackend):
+        @hookimpl
+        def llm_common_bind_http(self, series: Any, settings: Any, exemplar: Any) -> Any:
+            raise OSError
+
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), Moody(registry)])
+    http_tracking("app_api", "/items", "GET", 7, 200, 0.01, 5)
+    track()
+    count = series("genapp_action_count_total", app="shop_bot", env="dev", name="menu_handler", status="ok")
+    assert parsed(render_metrics(registry=registry)[0].decode())[count] == 1
+
+
+def test_in_strict_mode_every_fault_raises_and_nothing_is_switched_off() -> None:
+    configure(app="shop_bot", backends=[FaultyBackend("finished")], strict=True)
+    for _ in range(2 * MOST_FAULTS):
+        with pytest.raises(OSError, match="finished is broken"):
+            track()
+
+
+def test_a_healthy_backend_is_called_directly(registry: CollectorRegistry) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    track()
+    assert bindings["menu_handler"].tracker_class in (SampledTracker, FindableSampledTracker)
+
+
+def test_a_backend_that_tracks_without_end_is_cut_off(clock: Clock) -> None:
+    healthy = ListBackend("healthy")
+
+    class Recursing(ListBackend):
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> Any:
+            recorder = super().llm_common_bind_action(name)
+            recorder.finished = lambda status, seconds: track("flush_task")  # type: ignore[method-assign]
+            return recorder
+
+    configure(app="shop_bot", backends=[Recursing(), healthy])
+    track()
+    healthy.calls.clear()
+    track()
+    assert sorted(healthy.calls) == [("flush_task", "ok"), ("menu_handler", "ok")]
+
+
+def test_a_source_of_exemplars_that_failed_and_tracks_without_end_is_cut_off(registry: CollectorRegistry) -> None:
+    class Source:
+        calls = 0
+
+        def labels(self) -> dict[str, str]:
+            self.calls += 1
+            if self.calls == 1:
+                raise OSError("not yet")
+            track("flush_task")
+            return {"trace_id": "1"}
+
+        @hookimpl
+        def llm_common_exemplar_source(self) -> Callable[[], dict[str, str]]:
+            return self.labels
+
+    source = Source()
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)], plugins=[source])
+    track()
+    track()
+    assert source.calls == 2
+
+
+class Outage(BaseException):
+    pass
+
+
+def raised_by(package: str) -> BaseException:
+    made: BaseException = type("Timeout", (BaseException,), {"__module__": package})()
+    return made
+
+
+@pytest.mark.parametrize(
+    ("exception", "stops"),
+    [
+        (KeyboardInterrupt(), True),
+        (SystemExit(2), True),
+        (raised_by("gevent.timeout"), True),
+        (raised_by("greenlet"), True),
+        (Outage(), False),
+        (GeneratorExit(), False),
+        (OSError(), False),
+    ],
+)
+def test_what_comes_from_outside_is_no_fault_of_a_backend(exception: BaseException, stops: bool) -> None:
+    assert stops_program(exception) is stops
+
+
+@pytest.mark.parametrize(("fault", "seen"), [(Outage, KeyError), (KeyboardInterrupt, KeyboardInterrupt)])
+def test_in_strict_mode_no_fault_takes_the_place_of_what_ended_an_exchange(
+    fault: type[BaseException], seen: type[BaseException]
+) -> None:
+    class Raising(ListBackend):
+        def fail(self, operation: str) -> None:
+            raise fault
+
+    configure(app="shop_bot", backends=[Raising()], strict=True)
+    with pytest.raises(seen):
+        request_once()
+
+
+def request_once() -> None:
+    exchange = Exchange("app_api", "GET")
+    try:
+        raise KeyError
+    except KeyError as problem:
+        exchange.end("500", "items", problem)
+        raise
