@@ -115,6 +115,7 @@ def test_the_workers_of_a_server_lose_nothing(application: str, worker: str, tmp
         with loaded(port) as load:
             kill_workers(load, KILLS)
     values = scrape_of(tmp_path / "metrics")
+    assert len([*(tmp_path / "metrics").glob("*.db")]) == 2  # of all those workers: counters, and histograms
     counted = total(values, "genapp_action_count_total")
     answered, sent = gracefully.answered + load.answered, gracefully.sent + load.sent
     print(
