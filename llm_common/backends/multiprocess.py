@@ -9,6 +9,7 @@ and none of its checks for a fork: the interpreter says when one happened.
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from math import inf
 from threading import RLock
@@ -255,7 +256,7 @@ class MultiprocessStore:
         """What was tracked in the middle of a write by the same thread; written right after it."""
         self._directory = directory
         self._files: dict[str, MmapedDict] = {}
-        self._locks: list[int] = []
+        self._locks: dict[int, os.stat_result] = {}
         """Descriptors that tell other processes, for as long as they are open, that this one lives."""
         self._values: list[MappedValue] = []
         self._actions: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
@@ -303,7 +304,7 @@ class MultiprocessStore:
         kind = GAUGE_FILES if metric.kind is Kind.GAUGE else metric.kind.value
         if kind not in self._files:
             path, lock = begin_file(self._directory, kind)
-            self._locks.append(lock)
+            self._locks[lock] = os.fstat(lock)
             self._files[kind] = MmapedDict(path)  # type: ignore[no-untyped-call]
         return self._files[kind]
 
@@ -321,8 +322,10 @@ class MultiprocessStore:
         self._writing = False
         self._interruptions.clear()
         self._files = {}
-        for lock in self._locks:  # the parent's, who might be taken to live as long as this process
-            os.close(lock)
+        for lock, file in self._locks.items():  # the parent's, who might be taken to live as long as this process
+            with suppress(OSError):  # a daemon has closed it, and another file may have the number now
+                if os.path.samestat(os.fstat(lock), file):
+                    os.close(lock)
         self._locks.clear()
         for value in self._values:
             value.open(self)
