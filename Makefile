@@ -51,6 +51,9 @@ bench-check: $(VENV)/.installed ## the short form of it, which fails only at twi
 bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prometheus (5 minutes; ARGS="--instances 20")
 	$(BIN)/python -m benchmarks.recording_rules $(ARGS)
 
+torture: $(VENV)/.installed ## kill real servers' workers many times under load, and print the totals (3 minutes)
+	KILLS=50 $(BIN)/pytest --capture=no --quiet tests/e2e/test_totals.py tests/backends/test_folding.py $(ARGS)
+
 docs: $(VENV)/.installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -83,4 +86,4 @@ $(VENV)/.installed: $(VENV)/.dev $(SOURCES) $(PLUGIN_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 
-.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules docs docs-serve clean
+.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture docs docs-serve clean

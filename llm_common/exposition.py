@@ -18,10 +18,9 @@ from urllib.parse import parse_qs
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.exposition import choose_encoder, generate_latest
 from prometheus_client.metrics_core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from llm_common.backends.multiprocess import forget_dead_gauges
+from llm_common.backends.folding import FoldingCollector
 from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
 from llm_common.bound import stops_program
@@ -54,9 +53,8 @@ def metrics_registry() -> "CollectorRegistry | Joined":
     it is a fresh registry that sums over the files of all.
     """
     if multiprocess():
-        forget_dead_gauges(os.environ.get(MULTIPROC_DIR, ""))
         registry = CollectorRegistry()
-        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        FoldingCollector(registry, os.environ.get(MULTIPROC_DIR, ""))
         return registry
     backends = backends_to_show()
     for one in backends:

@@ -15,7 +15,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 from llm_common import action_tracking, action_tracking_decorator, configure, dispatch, shutdown
 from llm_common.backends.memory import MemoryBackend, MetricRecord
-from llm_common.backends.multiprocess import MultiprocessStore, forget_dead_gauges
+from llm_common.backends.multiprocess import MultiprocessStore
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.catalog import ACTION_FIRST_ITEM, ACTION_IN_PROGRESS, LLM_TOKENS, Buckets, Metric
 from llm_common.errors import PluginError, TrackingError
@@ -358,17 +358,6 @@ def test_the_registry_of_one_of_several_processes_shows_its_own(tmp_path: Path) 
         'model="small-1",name="answer_agent",token_type="output"} 1.0\n',
     ):
         assert line in text
-
-
-def test_a_gauge_of_a_process_of_another_user_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(number: int, signal: int) -> None:
-        raise PermissionError
-
-    (tmp_path / "gauge_livesum_llm_common_7.db").touch()
-    (tmp_path / "gauge_livesum_llm_common_old.db").touch()
-    monkeypatch.setattr("os.kill", refused)
-    forget_dead_gauges(str(tmp_path))
-    assert len([*tmp_path.iterdir()]) == 2
 
 
 def test_series_that_were_bound_and_measured_nothing_are_not_shown(tmp_path: Path) -> None:

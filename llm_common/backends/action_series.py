@@ -82,7 +82,13 @@ class ActionSeries:
         self.error: list[float] = []
         self._cancelled: list[float] = []
         self._sizes: list[float] = []
-        self.totals = Totals(0, 0, 0, 0.0, (0,) * (len(bounds) + 1), None)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin at zero, in a child process: what was counted before the fork is its parent's."""
+        self.totals = Totals(0, 0, 0, 0.0, (0,) * (len(self.bounds) + 1), None)
+        for samples in (self.ok, self.error, self._cancelled, self._sizes):
+            samples.clear()
 
     def finished(self, status: Status, seconds: float) -> None:
         """Count one action and observe its duration in seconds."""

@@ -7,11 +7,14 @@ same moment does one wait, for the microseconds of one fold.) That also makes it
 a ``__del__`` that interrupts a fold.
 """
 
+import logging
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import accumulate
 from math import fsum, inf
+from mmap import mmap
 from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
@@ -21,12 +24,17 @@ from prometheus_client.samples import Sample
 from llm_common.backends.rendering import PLAIN_BELOW, go_number
 from llm_common.catalog import Metric
 
+logger = logging.getLogger("llm_common")
+
 
 class Batch(Protocol):
     """What collects measurements until they are folded."""
 
     def fold_now(self) -> None:
         """Move what was collected into the totals. Nobody else folds meanwhile."""
+
+    def forget(self) -> None:
+        """Begin at zero, in a child process: what was counted before the fork is its parent's."""
 
 
 class Folder:
@@ -44,6 +52,7 @@ class Folder:
 
     def fold(self, batch: Batch) -> None:
         """Fold ``batch`` when no other fold runs any more."""
+        warn_if_forked()
         with self._lock:
             if self._folding:  # this very thread was interrupted in a fold, and what interrupted it came here
                 return
@@ -62,7 +71,32 @@ class Folder:
 _every: WeakSet[Folder] = WeakSet()
 
 
+_warned = mmap(-1, 1)
+"""Not zero once there was a warning; all processes share it that have forked from one another."""
+
+_forked = False
+
+
+def warn_if_forked() -> None:
+    """Log a warning, one for all processes, where a child of a fork counts or is scraped."""
+    global _forked
+    if _forked:
+        _forked = False
+        if not _warned[0]:
+            _warned[0] = 1
+            with suppress(Exception):  # a broken log handler must not reach the application
+                logger.warning(
+                    "llm_common: process %d was forked, and counts for itself: its scrape shows neither its parent's "
+                    "counts nor those of the parent's other children. With the Prometheus backend, set "
+                    "PROMETHEUS_MULTIPROC_DIR to an empty directory before the processes start, so that each shows "
+                    "the sum of all.",
+                    os.getpid(),
+                )
+
+
 def _after_fork_in_child() -> None:
+    global _forked
+    _forked = True
     for folder in list(_every):
         folder.after_fork()
 

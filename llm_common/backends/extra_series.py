@@ -39,7 +39,12 @@ class ExtraSeries:
         """Those of the metric's labels, in that order."""
         self.bounds = bounds
         """The upper bounds of a histogram's buckets; none for other kinds."""
-        self.sum = Sum(0.0, (0,) * (len(bounds) + 1))
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin at zero, in a child process: what was counted before the fork is its parent's."""
+        self.sum = Sum(0.0, (0,) * (len(self.bounds) + 1))
+        self._amounts.clear()
 
     def record(self, amount: float) -> None:
         """Add to a counter or gauge, or observe in a histogram."""

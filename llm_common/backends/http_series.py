@@ -91,8 +91,13 @@ class HttpBatch:
         """``None`` until a configuration has a source of them."""
         self._samples: list[float] = []
         """Seconds, bytes of the request and bytes of the response, by turns: three entries for each exchange."""
-        durations, sizes = (0,) * (len(buckets.http_duration) + 1), (0,) * (len(buckets.http_size) + 1)
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin at zero, in a child process: what was counted before the fork is its parent's."""
+        durations, sizes = (0,) * (len(self.buckets.http_duration) + 1), (0,) * (len(self.buckets.http_size) + 1)
         self.totals = HttpTotals(0, 0.0, durations, 0, sizes, 0, sizes)
+        self._samples.clear()
 
     def finished(self, seconds: float, request_bytes: int, response_bytes: int) -> None:
         """Count one exchange."""

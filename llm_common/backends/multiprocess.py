@@ -6,7 +6,6 @@ is killed loses nothing, and any process can serve the sum. The files are promet
 and none of its checks for a fork: the interpreter says when one happened.
 """
 
-import glob
 import os
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
@@ -21,6 +20,7 @@ from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.samples import Sample
 
 from llm_common.backends.batching import histogram_samples
+from llm_common.backends.folding import GAUGE_FILES, begin_file
 from llm_common.backends.rendering import empty_families, go_number
 from llm_common.catalog import (
     ACTION_COUNT,
@@ -36,25 +36,6 @@ from llm_common.catalog import (
 )
 from llm_common.contract import HttpSeries, Status
 
-GAUGE_FILES = "gauge_livesum"
-"""How the names of files with gauges begin: prometheus_client adds up the processes that live."""
-
-FILE_SIZE = 1 << 20
-"""How large a file begins, in bytes: prometheus_client's own choice. It is sparse, and grows by doubling."""
-
-
-def begin_file(path: str) -> None:
-    """Put an empty file of prometheus_client's format at ``path``, unless there is one already.
-
-    It appears there whole. Made in place, as prometheus_client does it, it is empty for a moment, and a scrape by
-    another process that comes just then fails.
-    """
-    if not os.path.exists(path):
-        unfinished = f"{path}.new"  # a name that no scrape looks at
-        with open(unfinished, "wb") as file:
-            file.truncate(FILE_SIZE)
-        os.replace(unfinished, path)
-
 
 class MappedValue:
     """One line of the scrape, kept in a file. Whoever changes it holds the store's lock."""
@@ -67,7 +48,7 @@ class MappedValue:
         self.open(store)
 
     def open(self, store: "MultiprocessStore") -> None:
-        """Begin with what the file of this process has, which is nothing unless a process had the same number."""
+        """Begin at zero, in the file of this process."""
         file = store.file(self.metric)
         self.total: float = file.read_value(self.key)[0]  # type: ignore[no-untyped-call]
         self.write: Callable[[str, float, float], None] = file.write_value
@@ -264,28 +245,6 @@ class MultiprocessExtraRecorder:
             yield self._metric, Sample(self._metric.name, labels, self._value.total)
 
 
-def forget_dead_gauges(directory: str) -> None:
-    """Remove the gauges of processes that are gone: nothing is in progress there any more.
-
-    prometheus_client leaves that to the hooks of the server that runs the processes.
-    """
-    for path in glob.glob(os.path.join(glob.escape(directory), f"{GAUGE_FILES}_llm_common_*.db")):
-        number = path.removesuffix(".db").rpartition("_")[2]
-        if number.isdecimal() and not _alive(int(number)):
-            with suppress(OSError):  # another process was faster
-                os.remove(path)
-
-
-def _alive(number: int) -> bool:
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # it runs, as another user
-        return True
-    return True
-
-
 class MultiprocessStore:
     """All metrics of this process. One for all registries, since they share the same files."""
 
@@ -297,6 +256,8 @@ class MultiprocessStore:
         """What was tracked in the middle of a write by the same thread; written right after it."""
         self._directory = directory
         self._files: dict[str, MmapedDict] = {}
+        self._locks: dict[int, os.stat_result] = {}
+        """Descriptors that tell other processes, for as long as they are open, that this one lives."""
         self._values: list[MappedValue] = []
         self._actions: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
         self._http: dict[tuple[HttpSeries, str, str], MultiprocessHttpRecorder] = {}
@@ -342,8 +303,8 @@ class MultiprocessStore:
         """Return the file of this process for such metrics, by whose name prometheus_client knows their type."""
         kind = GAUGE_FILES if metric.kind is Kind.GAUGE else metric.kind.value
         if kind not in self._files:
-            path = os.path.join(self._directory, f"{kind}_llm_common_{os.getpid()}.db")
-            begin_file(path)
+            path, lock = begin_file(self._directory, kind)
+            self._locks[lock] = os.fstat(lock)
             self._files[kind] = MmapedDict(path)  # type: ignore[no-untyped-call]
         return self._files[kind]
 
@@ -361,6 +322,11 @@ class MultiprocessStore:
         self._writing = False
         self._interruptions.clear()
         self._files = {}
+        for lock, file in self._locks.items():  # the parent's, who might be taken to live as long as this process
+            with suppress(OSError):  # a daemon has closed it, and another file may have the number now
+                if os.path.samestat(os.fstat(lock), file):
+                    os.close(lock)
+        self._locks.clear()
         for value in self._values:
             value.open(self)
 

@@ -10,6 +10,7 @@ from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, values
 
+from llm_common.backends import folding
 from llm_common.backends.action_series import ActionSeries, TracedActionRecorder
 from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch, TracedHttpRecorder
@@ -143,6 +144,7 @@ def _new_store(buckets: Buckets) -> Store:
 def _after_fork_in_child() -> None:
     global _lock
     _lock = Lock()
+    folding.after_fork_in_child()
     for store in _shared:
         store.after_fork()
 

@@ -3,14 +3,16 @@
 For backends of others too: what counts in a process and is read from time to time can leave the counting to it.
 """
 
+import os
 from collections.abc import Hashable, Iterator, Sequence
 from typing import TypeVar
+from weakref import WeakSet
 
 from prometheus_client.metrics_core import Metric as Family
 
 from llm_common.backends import action_series, extra_series, http_series
 from llm_common.backends.action_series import ActionSeries, ActionTemplates, TracedActionRecorder
-from llm_common.backends.batching import Batch, Folder
+from llm_common.backends.batching import Batch, Folder, warn_if_forked
 from llm_common.backends.exemplars import Exemplars
 from llm_common.backends.extra_series import ExtraSeries
 from llm_common.backends.http_series import HttpBatch, HttpTemplates, TracedHttpRecorder
@@ -25,7 +27,7 @@ class BatchedStore:
     """All series of one registry. It outlives configurations: what was counted under an earlier one stays.
 
     ``buckets`` are the bounds of its histograms. It is exact from threads, signal handlers and ``__del__``, and in a
-    child process after a fork.
+    child process after a fork, which begins at zero.
     """
 
     def __init__(self, buckets: Buckets) -> None:
@@ -39,6 +41,7 @@ class BatchedStore:
         self._exemplars: dict[Hashable, Exemplars] = {}
         self._traced_actions: dict[Hashable, TracedActionRecorder] = {}
         self._traced_http: dict[Hashable, TracedHttpRecorder] = {}
+        _every.add(self)
 
     @property
     def empty(self) -> bool:
@@ -47,6 +50,7 @@ class BatchedStore:
 
     def action(self, name: str, env: str, app: str) -> ActionSeries:
         """Return the recorder of an action, always the same for the same labels."""
+        warn_if_forked()
         key = (name, env, app)
         found = self._actions.get(key)
         if found is None:
@@ -65,6 +69,7 @@ class BatchedStore:
 
     def http(self, series: HttpSeries, env: str, app: str) -> HttpBatch:
         """Return the recorder of an HTTP series, always the same for the same labels."""
+        warn_if_forked()
         key = (series, env, app)
         found = self._http.get(key)
         if found is None:
@@ -78,6 +83,7 @@ class BatchedStore:
 
     def metric(self, metric: Metric, values: tuple[str, ...]) -> ExtraSeries:
         """Return the recorder of one series of a metric beside the contract, always the same for the same values."""
+        warn_if_forked()
         found = self._extras.get((metric, values))
         if found is None:
             made = ExtraSeries(self._folder, metric, values, self.buckets.of(metric))
@@ -115,9 +121,27 @@ class BatchedStore:
         self._fold(every)
         return http_series.snapshot(every)
 
+    def after_fork(self) -> None:
+        """Begin at zero, in a child process: what was counted before the fork is its parent's."""
+        batches: list[Batch] = [*self._actions.values(), *self._http.values(), *self._extras.values()]
+        for batch in batches:
+            batch.forget()
+
     def _fold(self, batches: Sequence[Batch]) -> None:
         for batch in batches:  # one by one, so that the lock is never held for long
             self._folder.fold(batch)
+
+
+_every: WeakSet[BatchedStore] = WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for store in list(_every):
+        store.after_fork()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - absent on Windows alone
+    os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 def _kept(recorders: dict[Hashable, Traced], key: Hashable, made: Traced) -> Traced:

@@ -116,6 +116,26 @@ def test_a_process_that_has_the_number_of_an_earlier_one_goes_on_with_its_files(
     assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 2
 
 
+def test_a_child_of_a_daemon_that_closed_all_descriptors_closes_no_file_of_somebody_else(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    store = MultiprocessStore(Buckets(), str(tmp_path / "metrics"))
+    recorder = store.action("menu_handler", "dev", "shop_bot")
+    recorder.finished(Status.OK, 0.5)
+    before = [*store._files.values()]
+    reused, closed = store._locks
+    for descriptor in (reused, closed):
+        os.close(descriptor)
+    with (tmp_path / "other").open("w") as other:
+        assert other.fileno() in {reused, closed}
+        store.after_fork()
+        assert other.write("still open")
+    recorder.finished(Status.OK, 0.5)
+    for file in (*before, *store._files.values()):
+        file.close()  # type: ignore[no-untyped-call]
+    values = parsed(run(SCRAPER, directory=tmp_path / "metrics").stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 2
+
+
 def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: Path) -> None:
     code = (
         "import sys\n"
