@@ -87,7 +87,7 @@ def test_without_a_token_a_bot_says_how_to_give_it_one(example: str) -> None:
         env={**os.environ, "BOT_TOKEN": "", "METRICS_PORT": "0"},
         capture_output=True,
         text=True,
-        timeout=PATIENCE,
+        timeout=3 * PATIENCE,  # the framework may have to be compiled first
     )
     assert started.returncode == 1
     assert started.stdout == ""
