@@ -39,9 +39,11 @@ def bind(name: object) -> BoundAction:
     bound = bindings.get(admitted)  # past the limit, names share a binding and have none of their own
     if bound is not None:
         return bound
+    overflows = pipeline.overflows
     bound = pipeline.bind_action(admitted, findable)
     with state.lock:
-        if pipeline is state.active and findable is state.findable:  # else something changed meanwhile
+        # Else something changed meanwhile, or there was no stack left to ask every backend.
+        if pipeline is state.active and findable is state.findable and overflows == pipeline.overflows:
             bound = bindings.setdefault(admitted, bound)
     return bound
 
@@ -53,9 +55,10 @@ def bind_http(series: HttpSeries) -> BoundHttp:
     bound = http_bindings.get(admitted)
     if bound is not None:
         return bound
+    overflows = pipeline.overflows
     bound = pipeline.bind_http(admitted)
     with state.lock:
-        if pipeline is state.active:
+        if pipeline is state.active and overflows == pipeline.overflows:
             bound = http_bindings.setdefault(admitted, bound)
     return bound
 

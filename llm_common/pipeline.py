@@ -67,6 +67,8 @@ class Pipeline:
         self._backends: dict[str, HookObject] = {}
         self._failed: dict[str, Health] = {}
         """The backends that failed at least once."""
+        self.overflows = 0
+        """How often there was no stack left, which may be the fault of another backend than the one that raised."""
         for item in settings.backends:
             self._add_backend(item)
         self._binders = {hook: self._callers(hook) for hook in BIND_HOOKS}
@@ -346,6 +348,8 @@ class Pipeline:
         """
         if stops_program(fault):
             raise fault
+        overflow = isinstance(fault, RecursionError)
+        self.overflows += overflow
         try:
             words = f"{type(fault).__name__}: {fault}"
         except Exception:
@@ -357,7 +361,7 @@ class Pipeline:
         )
         if backend in self._backends and not self.settings.strict:
             health = self._failed.get(backend) or self._failed.setdefault(backend, Health(self._forget))
-            if health.failed(operation in BIND_HOOKS):
+            if health.failed(operation in BIND_HOOKS and not overflow):
                 self.log_once(
                     health,
                     f"{backend} failed {MOST_FAULTS} times in a row and is switched off; it is tried again after "

@@ -8,11 +8,12 @@ import asyncio
 import functools
 import inspect
 import logging
+import sys
 import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any, Protocol, get_args, get_type_hints
 
@@ -348,11 +349,23 @@ def test_no_fault_of_a_backend_reaches_the_application(
     assert not problems, f"{len(problems)} of {seen}:\n" + "\n".join(problems)
 
 
+@contextmanager
+def little_stack() -> Iterator[None]:
+    """Let recursion end soon: how deep it goes makes it slow, and nothing else."""
+    limit, depth = sys.getrecursionlimit(), len(inspect.stack(0))
+    sys.setrecursionlimit(depth + 250)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
 def check(case: tuple[str, str, str, str], logged: list[logging.LogRecord], monkeypatch: pytest.MonkeyPatch) -> None:
     kind, point, way, where = case
     faulty = Faulty(kind, point, WAYS[way])
     healthy, configured = set_up(faulty, where, monkeypatch)
-    exercise(where)
+    with little_stack():
+        exercise(where)
     assert faulty.calls[point], "the scenario never reaches it"
     warnings = [record for record in logged if record.levelno >= logging.WARNING]
     if way in RAISING and configured and point != "collect":  # of which there is one warning in each process
