@@ -141,7 +141,7 @@ class ModelServer:
             if isinstance(turn, Hang) and number == turn.words:
                 return self.hang(wire)
             if isinstance(turn, Break) and number > first:
-                return wire.reset()
+                return wire.close()
             kind = f"event: {event['type']}\n" if responses else ""
             wire.chunk(f"{kind}data: {json.dumps(event)}\n\n".encode())
         if not responses:

@@ -16,12 +16,12 @@ import pytest
 from billiard import common as billiard
 from celery import Celery, Task, signals
 from celery.contrib.testing.worker import start_worker
-from celery.exceptions import Ignore, Reject, TaskRevokedError
+from celery.exceptions import Ignore, Reject, TaskRevokedError, WorkerLostError
 from celery.result import AsyncResult, allow_join_result
 
 import folder_broker
 from llm_common import action_tracking_decorator, configure, current_action
-from llm_common.integrations.celery import track_tasks
+from llm_common.integrations.celery import TaskRuns, track_tasks
 from llm_common.testing import ActionEvent, RecordedMetrics, record_metrics
 from recording import FaultyBackend
 from scraping import action_seconds, action_totals
@@ -375,7 +375,7 @@ from pathlib import Path
 from billiard import common as billiard
 from celery import Celery
 from llm_common import action_tracking_decorator, current_action
-from llm_common.integrations.celery import track_tasks
+from llm_common.integrations.celery import TaskRuns, track_tasks
 
 app = Celery("shop")
 app.config_from_object("settings")
@@ -486,6 +486,13 @@ class Prefork:
         """Return once a task that tells it has begun."""
         assert select.select([self.pipe], [], [], PATIENCE)[0], "no task has begun"
         os.read(self.pipe, 100)
+
+    def accepted(self, task: str, *arguments: object) -> None:
+        """Return once the worker's first process knows too what has begun: it has taken the result of ``task`` since.
+
+        Its other processes say that they accept a task before they run it; the first one hears of it in its own time.
+        """
+        self.send(task, *arguments).get(timeout=PATIENCE)
 
     def stop(self, by: int = signal.SIGTERM) -> None:
         self.worker.send_signal(by)
@@ -602,6 +609,13 @@ def test_a_worker_that_is_told_to_stop_at_once_breaks_runs_off(tracking: bool, t
     with preforking(tmp_path, tracking) as prefork:
         result = prefork.send("endless")
         prefork.begun()
+        prefork.accepted("pack", 1)
         prefork.stop(signal.SIGQUIT)
         assert result.state == "RETRY"
-    assert prefork.totals() == ({("endless_task", "cancelled"): 1} if tracking else {})
+    assert prefork.totals() == ({("endless_task", "cancelled"): 1, ("pack_task", "ok"): 1} if tracking else {})
+
+
+def test_a_lost_run_of_which_this_worker_heard_nothing_is_not_counted(recorded_metrics: RecordedMetrics) -> None:
+    task = Celery("shop", set_as_current=False).task(lambda: None, name="shop.tasks.reindex")
+    TaskRuns().failed(task, "an id that was never received", WorkerLostError())
+    assert recorded_metrics.events == []
