@@ -80,11 +80,6 @@ class Wire:
         self._file.close()  # which holds the socket open too
         self._connection.close()
 
-    def close(self) -> None:
-        """Close the connection, also in the middle of a response; what was sent arrives, which a reset may undo."""
-        self._file.close()
-        self._connection.close()
-
     def hang(self) -> None:
         """Send nothing more, until the client closes the connection."""
         with suppress(OSError):
