@@ -5,21 +5,12 @@ from typing import Annotated
 
 import typer
 
-from llm_common.cli.reports import write
+from llm_common.cli.reports import Explain, Ignore, ListRules, Select, chosen, described, ending, format_option, write
 from llm_common.doctor import environment
 from llm_common.doctor.rules import ALWAYS, RULES
 from llm_common.doctor.run import FORMATS, TIMEOUT, examine, looked_at
 from llm_common.errors import ConfigurationError
 from llm_common.metrics_server import checked_token
-from llm_common.reporting.formats import explained
-from llm_common.reporting.rules import expand
-
-
-def known_format(name: str) -> str:
-    """Return ``name`` if it is a format; raise typer's usage error otherwise."""
-    if name not in FORMATS:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(FORMATS)}")
-    return name
 
 
 def doctor(
@@ -31,56 +22,36 @@ def doctor(
             show_default="this environment and directory",
         ),
     ] = None,
-    output: Annotated[
-        str, typer.Option("--format", callback=known_format, help=f"How to report: {', '.join(FORMATS)}.")
-    ] = "text",
-    select: Annotated[
-        list[str] | None, typer.Option(help="Only these codes, or beginnings of codes, separated by commas.")
-    ] = None,
-    ignore: Annotated[
-        list[str] | None, typer.Option(help="Not these codes, or beginnings of codes, separated by commas.")
-    ] = None,
+    output: Annotated[str, format_option(FORMATS)] = "text",
+    select: Select = None,
+    ignore: Ignore = None,
     token_file: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A file with the bearer token that the pages ask for.")
     ] = None,
     timeout: Annotated[
         float, typer.Option(min=0.1, max=3600, help="How long one answer may take, in seconds.")
     ] = TIMEOUT,
-    explain: Annotated[str | None, typer.Option(metavar="CODE", help="Say what a code means, and exit.")] = None,
-    list_rules: Annotated[bool, typer.Option("--list", help="List the codes, and exit.")] = False,
+    explain: Explain = None,
+    list_rules: ListRules = False,
 ) -> None:
     """Look at this environment, at processes or at served pages, and say what is wrong, with the fix.
 
     Backends and plugins that are configured are imported. A page is asked for some twenty times.
     The exit status is 0 without findings other than warnings, 1 with findings, 2 where an argument is wrong.
     """
-    try:
-        if list_rules:
-            write("".join(f"{rule.code}  {rule.summary}\n" for rule in RULES.values()))
+    with ending("doctor"):
+        if list_rules or explain is not None:
+            write(described(None if list_rules else explain, RULES, "doctor"))
             return
-        if explain is not None:
-            codes = expand([explain], "the option --explain", RULES, "doctor")
-            write("\n".join(explained(RULES[code]) for code in sorted(codes)))
-            return
-        chosen = ((meant("select", select) or frozenset(RULES)) | ALWAYS) - meant("ignore", ignore)
+        codes = chosen(select, ignore, RULES, ALWAYS, "doctor")
         token = read_token(token_file)
         found = (
-            examine(targets, timeout=timeout, token=token, codes=chosen)
+            examine(targets, timeout=timeout, token=token, codes=codes)
             if targets
-            else looked_at(environment.here(), chosen)
+            else looked_at(environment.here(), codes)
         )
         write(FORMATS[output](found))
-    except ConfigurationError as problem:
-        typer.echo(f"llm-common doctor: {problem}", err=True)
-        raise typer.Exit(2) from None
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
     raise typer.Exit(int(any(one.severity == "error" for one in found)))
-
-
-def meant(option: str, given: list[str] | None) -> frozenset[str]:
-    """Return the codes that an option names."""
-    return expand([one for text in given or () for one in text.split(",")], f"the option --{option}", RULES, "doctor")
 
 
 def read_token(path: Path | None) -> str:
