@@ -41,7 +41,7 @@ class Problem(NamedTuple):
 Problems = Iterator[Problem]
 
 ENVS = ("dev", "preprod", "prod")
-"""The values of ``env`` that alerts and dashboards know."""
+"""The usual values of ``env``."""
 
 TOOLS = frozenset(
     [

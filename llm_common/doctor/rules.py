@@ -54,8 +54,8 @@ ALL = [
         "DR104",
         "an env that is missing or unknown",
         "env is one of dev, preprod, prod",
-        """Alerts and dashboards ask for `prod`, and never see an application that says `production`, or nothing, which
-        is `dev`.""",
+        """Who looks for `prod`, on a dashboard or in a rule of their own, never sees an application that says
+        `production`, or nothing, which is `dev`.""",
         "LLM_COMMON_ENV=production",
         "LLM_COMMON_ENV=prod",
         warning=True,
