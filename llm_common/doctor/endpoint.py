@@ -131,7 +131,7 @@ def answered(url: str, timeout: float) -> float:
 
 
 def different_processes(at: Endpoint) -> Problems:
-    """DR301."""
+    """Look for several workers without PROMETHEUS_MULTIPROC_DIR (DR301)."""
     fix = (
         f"set {MULTIPROC_DIR} to an empty directory before the workers start; "
         "where several machines answer, scrape each by its own address"
@@ -161,7 +161,7 @@ def fallen(rounds: Sequence[Sequence[Scrape]]) -> str:
 
 
 def slow(at: Endpoint) -> Problems:
-    """DR402."""
+    """Look for a page that takes long (DR402)."""
     if at.seconds >= SLOW:
         size, lines = len(at.page.text.encode()), at.page.text.count("\n")
         yield Problem(
@@ -171,7 +171,7 @@ def slow(at: Endpoint) -> Problems:
 
 
 def holding_up(at: Endpoint) -> Problems | None:
-    """DR403."""
+    """Look for a page that holds up other requests (DR403)."""
     return None if at.seconds < WORTH_WAITING else _holding_up(at)
 
 
@@ -184,7 +184,7 @@ def _holding_up(at: Endpoint) -> Problems:
 
 
 def clocks(at: Endpoint) -> Problems:
-    """DR404."""
+    """Look for clocks that differ (DR404)."""
     apart = at.page.told - at.page.ended
     if not -DRIFT - at.page.seconds < apart < DRIFT:
         side = "ahead of" if apart > 0 else "behind"
@@ -193,14 +193,14 @@ def clocks(at: Endpoint) -> Problems:
 
 
 def future_start(at: Endpoint) -> Problems:
-    """DR405."""
+    """Look for a process that starts in the future (DR405)."""
     ahead = (at.page.process or 0.0) - at.page.told
     if ahead > DRIFT:
         yield Problem(f"the process started {ahead:,.0f} seconds from now", "set the clock, then restart the process")
 
 
 def broken_contract(at: Endpoint) -> Problems:
-    """DR406."""
+    """Look for a page that isn't what the contract says (DR406)."""
     found: list[Problem] = []
 
     def report(code: str, message: str, fix: str, name: str) -> None:
@@ -228,13 +228,13 @@ def labels(at: Endpoint, label: str) -> Iterator[str]:
 
 
 def unnamed_app(at: Endpoint) -> Problems:
-    """DR103."""
+    """Look for an app that nothing has named (DR103)."""
     for app in labels(at, "app"):
         yield from app_named_after_tool(app)
 
 
 def unknown_env(at: Endpoint) -> Problems:
-    """DR104."""
+    """Look for an env that is missing or unknown (DR104)."""
     for env in labels(at, "env"):
         yield from env_outside(env)
 

@@ -150,13 +150,13 @@ def read(shown: str, variables: Mapping[str, str], directory: Path | None, pid: 
 
 
 def unreadable_settings(at: Environment) -> Problems:
-    """DR101."""
+    """Look for settings that can't be read (DR101)."""
     if at.problem:
         yield Problem(at.problem, "mend it, or take it out")
 
 
 def unknown_variables(at: Environment) -> Problems:
-    """DR102."""
+    """Look for a variable LLM_COMMON_… that nothing reads (DR102)."""
     known = [environment_variable(name) for name in READERS]
     for name in sorted(at.variables):
         if name.upper().startswith("LLM_COMMON_") and name not in known:
@@ -164,7 +164,7 @@ def unknown_variables(at: Environment) -> Problems:
 
 
 def unnamed_app(at: Environment) -> Problems | None:
-    """DR103."""
+    """Look for an app that nothing has named (DR103)."""
     if at.settings is None:
         return None
     if at.settings.source("app") == "the main module's name":
@@ -177,13 +177,13 @@ ENV_VARIABLE = environment_variable("env")
 
 
 def app_named_after_tool(app: str) -> Problems:
-    """DR103, for a name that is known."""
+    """Look for an app that nothing has named (DR103, for a name that is known)."""
     if app in TOOLS:
         yield Problem(f"app is {app!r}, which is what runs the application", f"set {APP_VARIABLE} to a name of its own")
 
 
 def unknown_env(at: Environment) -> Problems | None:
-    """DR104."""
+    """Look for an env that is missing or unknown (DR104)."""
     if at.settings is None:
         return None
     if at.settings.source("env") == "the default":
@@ -192,14 +192,14 @@ def unknown_env(at: Environment) -> Problems | None:
 
 
 def env_outside(env: str) -> Problems:
-    """DR104, for a value that is known."""
+    """Look for an env that is missing or unknown (DR104, for a value that is known)."""
     if env not in ENVS:
         meant = hint(env.lower()[:7], ENVS)  # of production, product is nearer to prod
         yield Problem(f"env is {env!r}{meant}", f"set {ENV_VARIABLE} to one of {', '.join(ENVS)}")
 
 
 def unloadable(at: Environment) -> Problems | None:
-    """DR201."""
+    """Look for a backend or plugin that can't be loaded (DR201)."""
     return _unloadable(at.settings) if at.settings and at.same_installation else None
 
 
@@ -218,7 +218,7 @@ def _unloadable(settings: Settings) -> Problems:
 
 
 def unfit_versions(at: Environment) -> Problems | None:
-    """DR202."""
+    """Look for distributions that don't fit together (DR202)."""
     return _unfit_versions() if at.same_installation else None
 
 
@@ -259,7 +259,7 @@ def release(version: str) -> tuple[int, ...]:
 
 
 def missing_extras(at: Environment) -> Problems | None:
-    """DR203."""
+    """Look for an extra that is missing for what is configured (DR203)."""
     return _missing_extras(at.pyproject.table if at.pyproject else {}) if at.same_installation else None
 
 
@@ -272,7 +272,7 @@ def _missing_extras(configured: Mapping[str, object]) -> Problems:
 
 
 def two_writers(at: Environment) -> Problems | None:
-    """DR204."""
+    """Look for two that write the same metrics into one registry (DR204)."""
     return _two_writers(at, at.settings) if at.settings else None
 
 
@@ -293,7 +293,7 @@ def _two_writers(at: Environment, settings: Settings) -> Problems:
 
 
 def unshared_workers(at: Environment) -> Problems | None:
-    """DR301."""
+    """Look for several workers without PROMETHEUS_MULTIPROC_DIR (DR301)."""
     return None if at.shared is None else _unshared_workers(at)
 
 
@@ -310,7 +310,7 @@ def _unshared_workers(at: Environment) -> Problems:
 
 
 def set_too_late(at: Environment) -> Problems | None:
-    """DR302."""
+    """Look for a PROMETHEUS_MULTIPROC_DIR that was set too late (DR302)."""
     return _set_too_late(at) if at.inside else None
 
 
@@ -323,7 +323,7 @@ def _set_too_late(at: Environment) -> Problems:
 
 
 def broken_directory(at: Environment) -> list[Problem]:
-    """DR303."""
+    """Look for a PROMETHEUS_MULTIPROC_DIR that is no directory (DR303)."""
     if at.shared and not os.path.isdir(at.shared):
         message = f"{MULTIPROC_DIR} is {at.shared!r}, which is no directory"
         return [Problem(message, "create it, empty, before the processes start")]
@@ -331,12 +331,12 @@ def broken_directory(at: Environment) -> list[Problem]:
 
 
 def no_directory(at: Environment) -> Problems | None:
-    """DR303, where the variable is set."""
+    """Look for a PROMETHEUS_MULTIPROC_DIR that is no directory (DR303, where the variable is set)."""
     return iter(broken_directory(at)) if at.shared else None
 
 
 def unwritable_directory(at: Environment) -> Problems | None:
-    """DR304."""
+    """Look for a PROMETHEUS_MULTIPROC_DIR that can't be written to (DR304)."""
     return _unwritable(at.shared) if at.shared and os.path.isdir(at.shared) else None
 
 
@@ -350,7 +350,7 @@ def _unwritable(directory: str) -> Problems:
 
 
 def remote_directory(at: Environment) -> Problems | None:
-    """DR305."""
+    """Look for a PROMETHEUS_MULTIPROC_DIR on a network file system (DR305)."""
     if not (at.shared and os.path.isdir(at.shared)):
         return None
     try:
@@ -376,7 +376,7 @@ def remote(directory: str, mounts: str) -> Problems:
 
 
 def leftovers(at: Environment) -> Problems | None:
-    """DR306."""
+    """Look for files of an earlier run in PROMETHEUS_MULTIPROC_DIR (DR306)."""
     return _leftovers(at.shared) if at.shared and os.path.isdir(at.shared) else None
 
 
