@@ -152,8 +152,8 @@ def _first_use() -> Pipeline:
     thread = get_ident()
     if thread in state.beginning:  # a plugin that is being loaded tracks something itself
         return nothing_recorded()
-    state.beginning.add(thread)
     try:
+        state.beginning.add(thread)  # in here, since a signal handler may raise as soon as that is done
         pipeline, complaint = _from_environment()
         with state.lock:
             if state.active is None:

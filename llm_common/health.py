@@ -94,8 +94,8 @@ class Watched:
         # Whoever comes back from inside of it is most likely a backend that tracks what it does, without end.
         if health.off or thread in health.inside:
             return
-        health.inside.add(thread)
         try:
+            health.inside.add(thread)  # in here, since a signal handler may raise as soon as that is done
             function(*args)
         finally:
             health.inside.discard(thread)
@@ -115,8 +115,8 @@ def not_nested(function: Callable[[], Result]) -> Callable[[], Result | None]:
         thread = get_ident()
         if thread in inside:
             return None
-        inside.add(thread)
         try:
+            inside.add(thread)  # in here, since a signal handler may raise as soon as that is done
             return function()
         finally:
             inside.discard(thread)

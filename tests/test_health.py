@@ -2,17 +2,18 @@
 
 import logging
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
-from llm_common import action_tracking, configure, hookimpl, http_tracking
+from llm_common import action_tracking, configure, dispatch, hookimpl, http_tracking, shutdown
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, stops_program
 from llm_common.contract import FOLD_AT
-from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER
+from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched
 from llm_common.http_exchange import Exchange
 from llm_common.prometheus import render_metrics
 from llm_common.tracker import FindableSampledTracker, SampledTracker
@@ -284,3 +285,32 @@ def request_once() -> None:
     except KeyError as problem:
         exchange.end("500", "items", problem)
         raise
+
+
+class Interrupted(set[int]):
+    """A set whose addition is interrupted right after it, as by a signal handler that raises."""
+
+    def add(self, item: int) -> None:
+        super().add(item)
+        raise KeyboardInterrupt
+
+
+def test_an_interruption_at_the_beginning_of_a_call_leaves_no_thread_out() -> None:
+    called: list[float] = []
+    health = Health(lambda: None)
+    health.inside = Interrupted()
+    recorder = Watched(health, SimpleNamespace(record=called.append))
+    with pytest.raises(KeyboardInterrupt):
+        recorder.record(1.0)  # type: ignore[attr-defined]
+    health.inside = set(health.inside)
+    recorder.record(2.0)  # type: ignore[attr-defined]
+    assert called == [2.0]
+
+
+def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown()
+    monkeypatch.setattr(dispatch.state, "beginning", Interrupted())
+    monkeypatch.setattr(dispatch.state, "active", None)
+    with pytest.raises(KeyboardInterrupt):
+        track()
+    assert dispatch.state.beginning == set()
