@@ -63,7 +63,7 @@ class Scrape:
     @property
     def told(self) -> float:
         """The time by the server's clock, or by ours where it doesn't tell."""
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             return parsedate_to_datetime(self.date).timestamp()
         return self.ended
 

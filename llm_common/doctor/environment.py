@@ -133,6 +133,8 @@ def of_process(number: int) -> Environment:
     """Return the environment that a process was started with. Raises :class:`OSError`."""
     variables = processes.variables_of(number)
     directory = Path(os.readlink(processes.PROC / str(number) / "cwd"))
+    if shared := variables.get(MULTIPROC_DIR):
+        variables = {**variables, MULTIPROC_DIR: str(directory / shared)}  # a relative one is relative to its own
     found = read(f"process {number}", variables, directory, number)
     program = shutil.which(processes.command_of(number)[0], path=variables.get("PATH"))
     # The link of a virtual environment tells it from others, and not the program that it leads to.
@@ -382,7 +384,7 @@ def leftovers(at: Environment) -> Problems | None:
 
 def _leftovers(directory: str) -> Problems:
     files: dict[str, list[os.stat_result]] = defaultdict(list)
-    for entry in os.scandir(directory):
+    for entry in listed(directory):
         if found := FILE_NAME.search(entry.name):
             with suppress(OSError):  # it went away meanwhile
                 files[found[1]].append(entry.stat())
@@ -398,6 +400,14 @@ def _leftovers(directory: str) -> Problems:
             f"{sum(one.st_size for one in old):,} bytes; nothing was written to the oldest for {hours:,.1f} hours",
             "empty the directory each time before the processes start",
         )
+
+
+def listed(directory: str) -> list[os.DirEntry[str]]:
+    """Return what is in a directory; nothing where it can't be listed, which DR304 reports."""
+    try:
+        return list(os.scandir(directory))
+    except OSError:
+        return []
 
 
 FILE_NAME = re.compile(r"_(\d+|folded)(?:_[0-9a-f]+)?(?:_unlocked)?\.db$")

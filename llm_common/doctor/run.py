@@ -133,8 +133,8 @@ def hushed(text: str, variables: Mapping[str, str]) -> str:
     for name, value in sorted(variables.items(), key=lambda pair: -len(pair[1])):
         if len(value) >= SHORTEST_SECRET and SECRET.search(name):
             text = text.replace(value, "***")
-    text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)
-    return re.sub(r"\?[^\s'\"=]+=[^\s'\"]*", "?***", text)
+    text = re.sub(r"((?:[a-z][\w+.-]*:/+)?+)[^/\s'\"]+:[^\s'\"]*@", r"\1***@", text)
+    return re.sub(r"(?<=[^\s'\"])\?[^\s]+(?<!['\"])", "?***", text)
 
 
 def as_text(found: Sequence[Result]) -> str:

@@ -164,3 +164,30 @@ def test_it_needs_no_other_extra() -> None:
 def test_short_values_and_words_are_left_alone() -> None:
     assert hushed("is the key on? yes=no", {"KEY": "key", "SHOP": "the key"}) == "is the key on? yes=no"
     assert as_text([]) == "0 results, 0 errors, 0 warnings\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "http://user:hunter2@h/metrics",
+        "user:hunter2@h:1/metrics",
+        "https:/user:hunter2@h/",
+        "http://user:hun/hunter2@h/",
+        "http://h/?hunter2",
+        "http://h/?token='hunter2'",
+        "'http://h/?token=hunter2'",
+    ],
+)
+def test_no_report_shows_credentials_however_the_address_is_written(text: str) -> None:
+    assert "hunter2" not in hushed(f"the page {text} can't be read; look at it", {})
+    assert hushed(f"{text} x", {}).endswith(" x")
+
+
+def test_what_is_no_secret_stays() -> None:
+    for text in (
+        "http://shop:8000/metrics",
+        "env is 'product'; did you mean 'prod'?",
+        "a@b",
+        "PROMETHEUS_MULTIPROC_DIR",
+    ):
+        assert hushed(text, {}) == text

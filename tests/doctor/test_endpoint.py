@@ -256,3 +256,8 @@ def test_our_own_endpoint_is_healthy(scrape: Scrape, registry: CollectorRegistry
         pass
     with uvicorn_server(metrics_asgi_app(registry), lifespan="off") as (host, port):
         assert wrong(examine([f"http://{host}:{port}/metrics"])) == {}
+
+
+@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"])
+def test_a_time_that_no_clock_can_show_is_no_time(date: str) -> None:
+    assert endpoint.Scrape("", "", date, 0.1, 1234.5).told == 1234.5

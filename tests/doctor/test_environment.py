@@ -315,6 +315,31 @@ def test_files_of_an_earlier_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert wrong(here()) == {}
 
 
+def test_a_directory_that_cannot_be_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(path: str) -> None:
+        raise PermissionError
+
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr("os.scandir", refused)
+    assert environment.listed(str(tmp_path)) == []
+    assert wrong(here()) == {}
+
+
+def test_a_relative_directory_is_that_of_the_process(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"],
+        cwd=tmp_path,
+        env={**os.environ, "PROMETHEUS_MULTIPROC_DIR": "metrics"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        assert environment.of_process(process.pid).shared == str(tmp_path / "metrics")
+        process.communicate(b"\n")
+
+
 @pytest.mark.parametrize("name", ["counter_llm_common_{}", "counter_llm_common_{}_a1b2", "gauge_livesum_{}_a_unlocked"])
 def test_files_are_known_by_their_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
