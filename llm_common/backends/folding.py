@@ -52,9 +52,13 @@ def begin_file(directory: str, kind: str) -> tuple[str, int]:
     path = os.path.join(directory, f"{kind}_llm_common_{os.getpid()}_{token()}")
     unfinished = f"{path}.new"  # a name that no scrape looks at
     descriptor = os.open(unfinished, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)
-    os.truncate(descriptor, FILE_SIZE)
-    path += ".db" if locked(descriptor) else "_unlocked.db"  # of that, nobody could tell whether its process is gone
-    os.replace(unfinished, path)
+    try:
+        os.truncate(descriptor, FILE_SIZE)
+        path += ".db" if locked(descriptor) else "_unlocked.db"  # nobody could tell whether its process is gone
+        os.replace(unfinished, path)
+    except BaseException:
+        os.close(descriptor)
+        raise
     return path, descriptor
 
 
@@ -80,7 +84,7 @@ def is_dead(path: str, process: int) -> bool:
         os.kill(process, 0)
     except ProcessLookupError:
         pass
-    except OSError:  # it runs, as another user
+    except (OSError, OverflowError):  # it runs, as another user; or the name isn't one of ours
         return False
     else:
         return False  # maybe another process; but one that became a daemon may have closed what holds the lock
@@ -124,10 +128,13 @@ def alone(directory: str) -> Iterator[bool]:
 
     It doesn't for one that a scrape of the same thread was interrupted for, and where the directory can't be written.
 
-    Raises :class:`TimeoutError` where another process has the lock for too long.
+    Raises :class:`TimeoutError` where another process or thread scrapes for too long.
     """
     global _alone
-    with _scraping:
+    deadline, scraping = monotonic() + PATIENCE, _scraping  # which another one replaces in a forked child
+    if not scraping.acquire(timeout=PATIENCE):
+        raise TimeoutError(f"another thread has been scraping {directory!r} for {PATIENCE:g} s")
+    try:
         if _alone or sys.platform == "win32":
             yield False
             return
@@ -137,7 +144,6 @@ def alone(directory: str) -> Iterator[bool]:
             yield False
             return
         with file:
-            deadline = monotonic() + PATIENCE
             while not locked_for_process(file):
                 if monotonic() > deadline:
                     raise TimeoutError(f"another process has had {file.name!r} locked for {PATIENCE:g} s")
@@ -147,6 +153,8 @@ def alone(directory: str) -> Iterator[bool]:
                 yield True
             finally:
                 _alone = False
+    finally:
+        scraping.release()
 
 
 def locked_for_process(file: FileIO) -> bool:
@@ -174,13 +182,16 @@ def counting(directory: str, names: set[str]) -> list[str]:
 
 
 def journal(directory: str) -> dict[str, list[str]]:
-    """Return which files each fold has in it, whether it is there yet or not."""
+    """Return which files each fold has in it, whether it is there yet or not.
+
+    One that is damaged says nothing. It may have been of use only where a fold had been interrupted.
+    """
     try:
         with open(os.path.join(directory, JOURNAL), encoding="utf-8") as file:
-            contents: dict[str, list[str]] = json.load(file)
-    except FileNotFoundError:
+            contents: object = json.load(file)
+    except (FileNotFoundError, ValueError):
         return {}
-    return contents
+    return contents if isinstance(contents, dict) else {}
 
 
 def fold_dead(directory: str, names: set[str]) -> None:
@@ -203,7 +214,8 @@ def fold_dead(directory: str, names: set[str]) -> None:
         gone += [name for name in counted if (fold := FOLD.fullmatch(name)) and fold[1] == kind]
         name = f"{kind}_llm_common_folded_{token()}.db"
         folds[write_sums(directory, name, gone)] = name
-        written[name] = gone
+        # What couldn't be removed of earlier folds is in this one now, and they go.
+        written[name] = [*gone, *(left for one in gone for left in written.get(one, ()))]
     write_journal(directory, written)
     for unfinished, name in folds.items():
         os.replace(unfinished, os.path.join(directory, name))
@@ -241,6 +253,7 @@ def write_sums(directory: str, name: str, sources: list[str]) -> str:
         values = MmapedDict.read_all_values_from_file(os.path.join(directory, source))  # type: ignore[no-untyped-call]
         for key, value, _, _ in values:
             sums[key] = sums.get(key, 0.0) + value
+    reserve(unfinished, sum(len(key.encode()) + OVERHEAD for key in sums))
     file = MmapedDict(unfinished)  # type: ignore[no-untyped-call]
     for key, value in sums.items():
         file.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
@@ -248,9 +261,28 @@ def write_sums(directory: str, name: str, sources: list[str]) -> str:
     return unfinished
 
 
+OVERHEAD = 32
+"""The most that a value takes in a file beside its key, in bytes."""
+
+
+def reserve(path: str, size: int) -> None:
+    """Make a file with so much space for values. Raises :class:`OSError` where the disk is full.
+
+    In a sparse file that is mapped, writing would end the process then, with SIGBUS.
+    """
+    with open(path, "wb") as file:
+        whole = FILE_SIZE
+        while whole < size + OVERHEAD:
+            whole *= 2
+        if hasattr(os, "posix_fallocate"):  # pragma: no branch - absent on macOS
+            os.posix_fallocate(file.fileno(), 0, whole)
+
+
 def write_journal(directory: str, contents: dict[str, list[str]]) -> None:
     """Replace the journal as a whole."""
     path = os.path.join(directory, JOURNAL)
     with open(f"{path}.new", "w", encoding="utf-8") as file:
         json.dump(contents, file)
+        file.flush()
+        os.fsync(file.fileno())  # so that it isn't empty after the machine failed
     os.replace(f"{path}.new", path)

@@ -37,6 +37,11 @@ from llm_common.catalog import (
 from llm_common.contract import HttpSeries, Status
 
 
+def unopened(key: str, value: float, timestamp: float) -> None:
+    """Stand for the file of a process that couldn't make one when it was forked."""
+    raise OSError("this process has no file of its own for its metrics")
+
+
 class MappedValue:
     """One line of the scrape, kept in a file. Whoever changes it holds the store's lock."""
 
@@ -254,11 +259,13 @@ class MultiprocessStore:
         self._writing = False
         self._interruptions: list[Callable[[], None]] = []
         """What was tracked in the middle of a write by the same thread; written right after it."""
-        self._directory = directory
+        self._directory = os.path.abspath(directory)  # also for children that were forked elsewhere
         self._files: dict[str, MmapedDict] = {}
         self._locks: dict[int, os.stat_result] = {}
         """Descriptors that tell other processes, for as long as they are open, that this one lives."""
         self._values: list[MappedValue] = []
+        self._unopened: list[MappedValue] = []
+        """Those without a file yet, in a child process that couldn't make one."""
         self._actions: dict[tuple[str, str, str], MultiprocessActionRecorder] = {}
         self._http: dict[tuple[HttpSeries, str, str], MultiprocessHttpRecorder] = {}
         self._extras: dict[tuple[Metric, tuple[str, ...]], MultiprocessExtraRecorder] = {}
@@ -293,6 +300,8 @@ class MultiprocessStore:
                 return
             self._writing = True
             try:
+                if self._unopened:
+                    self._open()
                 change(*arguments)
                 while self._interruptions:
                     self._interruptions.pop(0)()
@@ -304,8 +313,13 @@ class MultiprocessStore:
         kind = GAUGE_FILES if metric.kind is Kind.GAUGE else metric.kind.value
         if kind not in self._files:
             path, lock = begin_file(self._directory, kind)
+            try:
+                self._files[kind] = MmapedDict(path)  # type: ignore[no-untyped-call]
+            except BaseException:  # there is no descriptor left: not even this one is kept from the application
+                os.close(lock)
+                os.remove(path)
+                raise
             self._locks[lock] = os.fstat(lock)
-            self._files[kind] = MmapedDict(path)  # type: ignore[no-untyped-call]
         return self._files[kind]
 
     def value(self, metric: Metric, suffix: str, labels: tuple[str, ...], *more: str) -> MappedValue:
@@ -327,8 +341,16 @@ class MultiprocessStore:
                 if os.path.samestat(os.fstat(lock), file):
                     os.close(lock)
         self._locks.clear()
+        self._unopened = list(self._values)
         for value in self._values:
-            value.open(self)
+            value.write = unopened  # whatever happens below, nothing goes to the parent's file
+        with suppress(OSError):  # no descriptor or space is left: each write tries again
+            self._open()
+
+    def _open(self) -> None:
+        while self._unopened:
+            self._unopened[-1].open(self)
+            self._unopened.pop()
 
     def describe(self) -> Iterator[Family]:
         """Yield the families without samples, by which the registry recognizes a clash of names."""

@@ -9,13 +9,23 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event, Thread
 from time import perf_counter
 
 import pytest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 
 from llm_common.backends import folding
-from llm_common.backends.folding import JOURNAL, LOCK, FoldingCollector, begin_file, fold_dead, is_dead
+from llm_common.backends.folding import (
+    FILE_SIZE,
+    JOURNAL,
+    LOCK,
+    FoldingCollector,
+    begin_file,
+    fold_dead,
+    is_dead,
+    reserve,
+)
 from llm_common.testing.conformance.interruption import interrupted_everywhere
 from scraping import action_totals
 
@@ -181,6 +191,68 @@ def test_files_that_cannot_be_removed_count_once_all_the_same(tmp_path: Path, mo
     assert len(names(tmp_path)) == 3
 
 
+def test_what_somebody_else_may_not_remove_counts_once_although_folds_are_folded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove = os.remove
+
+    def owned_by_another(path: str) -> None:
+        if Path(path).name.endswith("_0.db"):
+            raise PermissionError
+        remove(path)
+
+    monkeypatch.setattr("os.remove", owned_by_another)
+    for number in range(1, 5):
+        write(tmp_path / f"counter_llm_common_{NOBODY}_{number - 1}.db", "counter")
+        for _ in range(2):
+            assert sums(tmp_path)[COUNT] == number
+
+
+@pytest.mark.parametrize("content", [b"", b'{"counter', b"[]", b"\xff"])
+def test_a_damaged_journal_is_replaced(tmp_path: Path, content: bytes) -> None:
+    dead_processes(tmp_path, 2)
+    (tmp_path / JOURNAL).write_bytes(content)
+    assert sums(tmp_path) == all_of(2)
+    assert json.loads((tmp_path / JOURNAL).read_text()) == {}
+
+
+def test_a_disk_without_space_for_a_fold_is_noticed_before_anything_is_mapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    dead_processes(tmp_path, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.posix_fallocate", full)
+        assert sums(tmp_path)[COUNT] == 2
+    assert sums(tmp_path) == all_of(2)
+
+
+def test_a_fold_has_space_for_everything_that_is_in_it(tmp_path: Path) -> None:
+    for size in (1, FILE_SIZE, 3 * FILE_SIZE):
+        reserve(str(tmp_path / "fold"), size)
+        assert size < (tmp_path / "fold").stat().st_size < 2 * size + 2 * FILE_SIZE
+        assert (tmp_path / "fold").stat().st_blocks * 512 >= size
+
+
+def test_a_number_that_no_process_can_have_stops_no_scrape(tmp_path: Path) -> None:
+    write(tmp_path / f"counter_llm_common_{10**30}_0.db", "counter")
+    assert sums(tmp_path)[COUNT] == 1
+
+
+def test_a_file_that_cannot_be_made_takes_no_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("no such thing")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", refused)
+        with pytest.raises(OSError, match="no such thing"):
+            begin_file(str(tmp_path), "counter")
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
 def test_killed_at_any_moment_of_the_folding_nothing_is_lost_or_counted_twice(tmp_path: Path) -> None:
     directory, copy = tmp_path / "metrics", tmp_path / "copy"
     directory.mkdir()
@@ -262,6 +334,28 @@ def test_a_scrape_waits_for_one_of_another_process_but_not_forever(
         holder.kill()
         dead_processes(tmp_path, 1)
         assert sums(tmp_path) == all_of(1)
+
+
+def test_a_scrape_waits_for_one_of_another_thread_but_not_forever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = Event(), Event()
+
+    def scrape() -> None:
+        with folding.alone(str(tmp_path)):
+            begun.set()
+            go_on.wait(60)
+
+    thread = Thread(target=scrape)
+    thread.start()
+    assert begun.wait(60)
+    with monkeypatch.context() as patch:
+        patch.setattr(folding, "PATIENCE", 0.01)
+        with pytest.raises(TimeoutError, match=r"another thread has been scraping '.*' for 0\.01 s"):
+            sums(tmp_path)
+    go_on.set()
+    thread.join()
+    assert sums(tmp_path) == {}
 
 
 PARENT = """

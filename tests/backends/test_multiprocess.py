@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from llm_common.backends.multiprocess import MultiprocessStore
+from llm_common.backends.multiprocess import MultiprocessStore, unopened
 from llm_common.catalog import Buckets
 from llm_common.contract import Status
 from scraping import parsed, series
@@ -134,6 +134,72 @@ def test_a_child_of_a_daemon_that_closed_all_descriptors_closes_no_file_of_someb
         file.close()  # type: ignore[no-untyped-call]
     values = parsed(run(SCRAPER, directory=tmp_path / "metrics").stdout)
     assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 2
+
+
+FORKED = """
+import os, sys
+from llm_common.backends import multiprocess
+from llm_common.prometheus import action_tracking, configure
+def track(times):
+    for _ in range(times):
+        with action_tracking("menu_handler"): pass
+configure(app="shop_bot")
+track(10)
+begin_file = multiprocess.begin_file
+def refused(*_):
+    raise OSError("too many open files")
+multiprocess.begin_file = refused
+child = os.fork()
+if not child:
+    track(1)
+    multiprocess.begin_file = begin_file
+    track(100)
+    os._exit(0)
+os.waitpid(child, 0)
+multiprocess.begin_file = begin_file
+track(5)
+"""
+
+
+def test_a_child_that_can_open_no_file_writes_into_none_of_its_parent_and_tries_again(tmp_path: Path) -> None:
+    run(FORKED, directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 115
+    with pytest.raises(OSError, match="no file of its own"):
+        unopened("key", 1.0, 0.0)
+
+
+def test_a_file_that_cannot_be_mapped_takes_no_descriptor_and_leaves_no_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(path: str) -> None:
+        raise OSError("too many open files")
+
+    store = MultiprocessStore(Buckets(), str(tmp_path))
+    before = len(os.listdir("/proc/self/fd"))
+    monkeypatch.setattr("llm_common.backends.multiprocess.MmapedDict", refused)
+    with pytest.raises(OSError, match="too many"):
+        store.action("menu_handler", "dev", "shop_bot").finished(Status.OK, 0.5)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_child_in_another_directory_finds_the_one_of_its_parent(tmp_path: Path) -> None:
+    code = (
+        "import os\n"
+        "from llm_common.prometheus import action_tracking, configure\n"
+        "os.chdir(os.environ['PROMETHEUS_MULTIPROC_DIR'] + '/..')\n"
+        "os.environ['PROMETHEUS_MULTIPROC_DIR'] = os.path.basename(os.environ['PROMETHEUS_MULTIPROC_DIR'])\n"
+        "configure(app='shop_bot', strict=True)\n"
+        "with action_tracking('menu_handler'): pass\n"
+        "os.chdir('/')\n"
+        "child = os.fork()\n"
+        "with action_tracking('menu_handler'): pass\n"
+        "if child: os.waitpid(child, 0)\n"
+    )
+    run(code, directory=tmp_path)
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 3
 
 
 def test_a_size_alone_and_an_action_alone_show_only_their_own_series(tmp_path: Path) -> None:
