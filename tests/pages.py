@@ -18,7 +18,6 @@ MISSING = {
     "exposition",
     "how-it-works",
     "http",
-    "index",
     "jobs",
     "lint",
     "llm",
