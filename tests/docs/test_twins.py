@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import MISSING, RUSSIAN, code, english, headings, links, prose, rows, twin
+from pages import MISSING, ROOT, RUSSIAN, code, english, headings, links, prose, rows, twin
 
 pytestmark = pytest.mark.once
 
@@ -52,6 +52,15 @@ def test_tables_have_the_same_cells_with_the_same_code_and_numbers(page: Path) -
 def test_the_twin_is_in_russian_and_the_page_in_english(page: Path) -> None:
     assert share_of_cyrillic(twin(page)) > 0.6
     assert share_of_cyrillic(page) == 0
+
+
+def test_the_readme_has_its_twin_with_the_same_sections_code_and_links() -> None:
+    page = ROOT / "README.md"
+    assert [level for level, _ in headings(twin(page))] == [level for level, _ in headings(page)]
+    assert code(twin(page)) == code(page)
+    expected = [re.sub(r"^(docs/.*)\.md$", r"\1.ru.md", link) for link in links(page) if link != "README.ru.md"]
+    assert sorted(links(twin(page))) == sorted([*expected, "README.md"])
+    assert share_of_cyrillic(twin(page)) > 0.6
 
 
 def without_comments(page: Path, block: str) -> str:
