@@ -1,6 +1,7 @@
 """The site as a reader has it: built, served on this machine, and opened in a browser."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from chromium import Tab, tab
@@ -101,3 +103,9 @@ def test_a_click_on_the_other_language_lands_on_the_same_page(browser: Tab, site
     browser.wait_for_load()
     assert browser.evaluate("location.href") == site + "ru/tracking/"
     assert browser.evaluate("document.querySelector('h1').id") == heading
+
+
+def test_the_index_for_models_is_at_the_root_and_its_links_lead_somewhere(site: str) -> None:
+    index = httpx.get(f"{site}llms.txt", trust_env=False).raise_for_status().text
+    for target in re.findall(r"\]\(([^)]+)\)", index):
+        assert httpx.get(site + target, trust_env=False).text.startswith("# ")

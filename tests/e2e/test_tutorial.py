@@ -12,7 +12,9 @@ from pages import ROOT, code
 
 pytestmark = [pytest.mark.e2e, pytest.mark.once]
 
-NOT_CLONED = shutil.ignore_patterns(".git", ".venv*", ".*cache", ".coverage*", "__pycache__", "dist", "node_modules", "site")
+NOT_CLONED = shutil.ignore_patterns(
+    ".git", ".venv*", ".*cache", ".coverage*", "__pycache__", "dist", "node_modules", "site"
+)
 NOT_INHERITED = re.compile("LLM_COMMON_|PROMETHEUS_|PYTEST|PYTHON|VIRTUAL_ENV|COVERAGE|COV_")
 END = "the end of what block {} printed"
 
