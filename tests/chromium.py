@@ -1,7 +1,6 @@
 """A real browser for tests: Chromium from Debian's package, driven by its DevTools protocol, in one tab."""
 
 import json
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,7 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+import httpx
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 
 from servers import program, running
 
@@ -25,7 +26,7 @@ OPTIONS = (
 class Tab:
     """A tab, what it asked for, and what went wrong in it."""
 
-    def __init__(self, connection: ClientConnection) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.number = 0
         self.events: list[dict[str, Any]] = []
@@ -106,22 +107,19 @@ class Tab:
 def tab(profile: Path) -> Iterator[Tab]:
     """Start Chromium with a new profile, and end it at the end of the block."""
     command = [program("chromium"), *OPTIONS.split(), f"--user-data-dir={profile}", "about:blank"]
-    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as browser:
-        assert browser.stderr is not None
-        for line in browser.stderr:
-            if found := re.search(r"listening on (ws://[^/]+)", line):
-                break
-        else:
-            raise AssertionError("Chromium didn't start")
-        with connect(f"{found[1]}{_page_of(found[1])}", max_size=None, compression=None) as connection:
+    with running(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as browser:
+        port = wait_for_port(browser, profile / "DevToolsActivePort")
+        pages = httpx.get(f"http://127.0.0.1:{port}/json", trust_env=False, timeout=SECONDS).json()
+        (address,) = (page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
+        with connect(address, max_size=None, compression=None, proxy=None) as connection:
             yield Tab(connection)
 
 
-def _page_of(address: str) -> str:
-    """Return the path of the debugger of the tab that is open."""
-    import urllib.request
-
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"http{address.removeprefix('ws')}/json", timeout=SECONDS) as response:
-        (page,) = (one for one in json.load(response) if one["type"] == "page")
-    return "/" + str(page["webSocketDebuggerUrl"]).split("/", 3)[3]
+def wait_for_port(browser: subprocess.Popen[str], written: Path) -> str:
+    """Return the port of the DevTools protocol, which the browser writes into a file."""
+    end = time.monotonic() + SECONDS
+    while not written.is_file() or written.read_text().count("\n") < 1:
+        assert browser.poll() is None, "Chromium ended"
+        assert time.monotonic() < end, "Chromium didn't start"
+        time.sleep(0.02)
+    return written.read_text().splitlines()[0]

@@ -76,4 +76,4 @@ def share_of_cyrillic(page: Path) -> float:
     """Return which part of the letters are Cyrillic, outside of code and links."""
     plain = re.sub(r"`[^`]+`|\]\([^)]*\)|\{:? *#.*?\}|^:::.*(?:\n +.*)*", "", prose(page), flags=re.MULTILINE)
     letters = re.findall(r"[^\W\d_]", plain)
-    return sum("Ѐ" <= letter <= "ӿ" for letter in letters) / len(letters)
+    return len([letter for letter in letters if "Ѐ" <= letter <= "ӿ"]) / len(letters)

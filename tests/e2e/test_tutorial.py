@@ -21,7 +21,8 @@ END = "the end of what block {} printed"
 
 def as_script(page: Path) -> tuple[str, list[str]]:
     """Return what the page asks for as one shell script, and what each of its blocks should print."""
-    script, printed = ["set -e"], []
+    script = ["set -e"]
+    printed: list[str] = []
     for block in code(page):
         language, _, text = block.removesuffix("```").removeprefix("```").partition("\n")
         if language == "text":
