@@ -15,7 +15,6 @@ MISSING = {
     "dashboards",
     "doctor",
     "exposition",
-    "how-it-works",
     "http",
     "jobs",
     "lint",
