@@ -9,12 +9,10 @@ RUSSIAN = ".ru.md"
 MISSING = {
     "aioprometheus",
     "api",
-    "backends",
     "check",
     "configuration",
     "dashboards",
     "doctor",
-    "exposition",
     "http",
     "jobs",
     "lint",
