@@ -50,7 +50,9 @@ def box(left: float, top: float, width: float, height: float, title: str, lines:
         f'<text x="{middle:g}" y="{first + LINE * number:g}">{escape(line)}</text>'
         for number, line in enumerate(lines, start=1)
     ]
-    rect = f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="6" fill="#e8eaf6" stroke="#3f51b5"/>'
+    rect = (
+        f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="6" fill="#e8eaf6" stroke="#3f51b5"/>'
+    )
     return "\n".join([rect, *texts])
 
 
