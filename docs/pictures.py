@@ -84,15 +84,11 @@ def way(rows: list[list[tuple[str, list[str]]]]) -> str:
         '<path d="M0 0L7 4L0 8z" fill="#5c6bc0"/></marker>'
     )
     size = f'width="{WIDTH}" height="{top - GAP + 6:g}" viewBox="0 0 {WIDTH} {top - GAP + 6:g}"'
-    return "\n".join(
-        [
-            f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" '
-            'text-anchor="middle" fill="#1a237e">',
-            f"<defs>{head}</defs>",
-            *parts,
-            "</svg>\n",
-        ]
+    start = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12" '
+        'text-anchor="middle" fill="#1a237e">'
     )
+    return "\n".join([start, f"<defs>{head}</defs>", *parts, "</svg>\n"])
 
 
 def pictures() -> dict[str, str]:
