@@ -162,10 +162,24 @@ ACTION_IN_PROGRESS = Metric(
     unit="actions",
 )
 
+BACKEND_ERRORS = Metric(
+    name="genapp_backend_errors_total",
+    kind=Kind.COUNTER,
+    labels=("backend", "operation", "env", "app"),
+    help="Faults of metrics backends and plugins, by what was asked of them.",
+    unit="faults",
+)
+
 EXTRA_METRICS: Mapping[str, Metric] = MappingProxyType(
     {"llm_tokens": LLM_TOKENS, "first_item": ACTION_FIRST_ITEM, "in_progress": ACTION_IN_PROGRESS}
 )
 """Metrics beside the contract, by the names that switch them on; off unless the setting ``extra_metrics`` has them."""
+
+BESIDE = (*EXTRA_METRICS.values(), BACKEND_ERRORS)
+"""Every metric beside the contract. The faults of backends need not be switched on."""
+
+CATALOGUE = (*METRICS, *BESIDE)
+"""Every metric."""
 
 HISTOGRAMS = (ACTION_DURATION, HTTP_REQUEST_DURATION, HTTP_REQUEST_SIZE, ACTION_FIRST_ITEM)
 """Every histogram, in the order of the fields of :class:`Buckets`."""

@@ -24,7 +24,7 @@ from llm_common.backends.folding import FoldingCollector
 from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, multiprocess
 from llm_common.backends.rendering import Format, render
 from llm_common.bound import stops_program
-from llm_common.dispatch import backends_to_show
+from llm_common.dispatch import active, backends_to_show
 
 if TYPE_CHECKING:
     pass
@@ -56,14 +56,18 @@ def metrics_registry() -> "CollectorRegistry | Joined":
         registry = CollectorRegistry()
         FoldingCollector(registry, os.environ.get(MULTIPROC_DIR, ""))
         return registry
+    backend = shown_backend()
+    if isinstance(backend, PrometheusBackend):
+        return backend.registry
+    return REGISTRY if backend is None else Joined(cast("Collector", backend))
+
+
+def shown_backend() -> object | None:
+    """Return the backend that a scrape shows, if there is one that can be shown."""
     backends = backends_to_show()
-    for one in backends:
-        if isinstance(one, PrometheusBackend):
-            return one.registry
-    for one in backends:
-        if callable(getattr(one, "collect", None)):
-            return Joined(cast("Collector", one))
-    return REGISTRY
+    ours = (one for one in backends if isinstance(one, PrometheusBackend))
+    others = (one for one in backends if callable(getattr(one, "collect", None)))
+    return next(ours, None) or next(others, None)
 
 
 class Joined:
@@ -80,6 +84,7 @@ class Joined:
         except BaseException as fault:
             if stops_program(fault):
                 raise
+            active().rendering_failed(self._backend)
             log_rendering(fault, "a backend can't show its metrics; the scrape has the global registry's alone")
             families, names = [], set()
         yield from (family for family in REGISTRY.collect() if family.name not in names)
@@ -151,6 +156,8 @@ def respond(method: str, query: str, headers: Mapping[str, str], registry: Colle
         names = parse_qs(query).get("name[]", ())
         body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
     except Exception as fault:
+        if registry is None:
+            active().rendering_failed(shown_backend())
         log_rendering(fault, "the metrics can't be rendered; the scrape is answered with status 500")
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
     extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]

@@ -15,10 +15,11 @@ MARK = f"{hookspecs.PROJECT}_impl"
 class HookObject:
     """A plugin as pluggy sees it: its hook implementations, compared by identity; two equal ones are still two."""
 
-    def __init__(self, wrapped: object, described: str) -> None:
+    def __init__(self, wrapped: object, role: str, name: str) -> None:
         """Raise :class:`PluginError` where ``wrapped`` can't be a plugin, since it would do nothing, silently."""
         self.wrapped = wrapped
-        self.described = described
+        self.name = name
+        self.described = described = f"{role} {name!r}"
         if isinstance(wrapped, type):
             raise PluginError(f"the {described} is a class; give an instance of it: {wrapped.__name__}()")
         hooks = 0

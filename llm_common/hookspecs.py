@@ -78,9 +78,10 @@ def llm_common_bind_http(
 def llm_common_bind_metric(metric: Metric, values: tuple[str, ...], settings: "Settings") -> MetricRecorder | None:
     """Return the recorder for one series of a metric beside the contract, or ``None`` to leave it unrecorded.
 
-    Called only for metrics that ``settings.extra_metrics`` switches on, for each pair of backend and series when the
-    series is first seen, as ``llm_common_bind_action`` is. ``values`` are those of ``metric.labels``, in that order,
-    valid Unicode without surrogates. A backend without it shows the metrics of the contract alone.
+    Called only for metrics that ``settings.extra_metrics`` switches on, and for the faults of backends: for each pair
+    of backend and series when the series is first seen, as ``llm_common_bind_action`` is. ``values`` are those of
+    ``metric.labels``, in that order, valid Unicode without surrogates. A backend without it shows the metrics of the
+    contract alone.
     """
 
 

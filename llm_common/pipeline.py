@@ -9,6 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
+from threading import get_ident
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -18,6 +19,7 @@ from llm_common import hookspecs, plugins
 from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, shown, stops_program
 from llm_common.catalog import (
     ACTION_COUNT,
+    BACKEND_ERRORS,
     EXTRA_METRICS,
     HTTP_REQUESTS,
     LLM_TOKENS,
@@ -44,6 +46,9 @@ MOST_RENAMES = 10
 BIND_HOOKS = ("llm_common_bind_action", "llm_common_bind_http", "llm_common_bind_metric")
 """The hooks by which a backend gives its recorders."""
 
+EXEMPLAR_SOURCE = "llm_common_exemplar_source()"
+"""How faults of what that hook returned are told from those of the hook."""
+
 
 class Pipeline:
     """The backends and plugins of one configuration, ready to bind actions."""
@@ -61,12 +66,15 @@ class Pipeline:
         self._seen: set[object] = set()
         for item in settings.plugins:
             if isinstance(item, str):
-                self._register(plugins.load(item, "plugin", settings.source("plugins")), f"plugin {item!r}")
+                self._register(plugins.load(item, "plugin", settings.source("plugins")), "plugin", item)
             else:
-                self._register(item, f"plugin {item!r}")
+                self._register(item, "plugin", name_of(item))
         self._backends: dict[str, HookObject] = {}
         self._failed: dict[str, Health] = {}
         """The backends that failed at least once."""
+        self._fault_counters: dict[tuple[str, str], list[tuple[str, Any]]] = {}
+        self._counting: set[int] = set()
+        """The threads that count a fault at this moment."""
         self.overflows = 0
         """How often there was no stack left, which may be the fault of another backend than the one that raised."""
         for item in settings.backends:
@@ -97,8 +105,9 @@ class Pipeline:
             return None
         from llm_common.exemplar_labels import exemplar_labels  # most applications have no use for it
 
-        whose = " or ".join(f"the {impl.plugin!r}" for impl in caller.get_hookimpls())
+        providers = [cast("HookObject", impl.plugin) for impl in caller.get_hookimpls()]
         if not callable(source):
+            whose = " or ".join(f"the {one}" for one in providers)
             raise PluginError(
                 f"{caller.name} of {whose} returned {shown(source)}, which can't be called; "
                 "return a function without arguments, or None"
@@ -115,7 +124,7 @@ class Pipeline:
                 without = "the measurement counts without an exemplar"
                 if source is given:
                     source = not_nested(given)
-                self.report_fault(whose, f"the source that {caller.name} returned", fault, effect=without)
+                self._note_fault(" or ".join(one.name for one in providers), EXEMPLAR_SOURCE, fault, without)
                 if self.settings.strict:
                     raise
                 return None
@@ -127,14 +136,14 @@ class Pipeline:
         """The backends by name, in the order of the settings."""
         return {name: backend.wrapped for name, backend in self._backends.items()}
 
-    def _register(self, plugin: object, described: str) -> HookObject:
+    def _register(self, plugin: object, role: str, name: str) -> HookObject:
+        wrapped = HookObject(plugin, role, name)
         if any(plugin is known for known in self.objects()):
-            raise PluginError(f"the {described} is given twice; give each object once, in backends= or in plugins=")
-        wrapped = HookObject(plugin, described)
+            raise PluginError(f"the {wrapped} is given twice; give each object once, in backends= or in plugins=")
         try:
-            self.manager.register(wrapped, name=f"{described} #{len(self.manager.get_plugins())}")
+            self.manager.register(wrapped, name=f"{wrapped} #{len(self.manager.get_plugins())}")
         except Exception as problem:  # pluggy's validation names the hook and the argument
-            raise PluginError(f"the {described} has a wrong hook: {problem}") from None
+            raise PluginError(f"the {wrapped} has a wrong hook: {problem}") from None
         return wrapped
 
     def _provider(self, name: str, loaded: object) -> HookObject:
@@ -143,14 +152,14 @@ class Pipeline:
             known = cast("HookObject", one)
             if known.wrapped is loaded and name in self.settings.plugins:
                 return known
-        return self._register(loaded, f"backend {name!r}")
+        return self._register(loaded, "backend", name)
 
     def _add_backend(self, item: object) -> None:
         if not isinstance(item, str):
-            name = str(getattr(item, "name", type(item).__name__))
+            name = name_of(item)
             while name in self._backends:
                 name += "'"
-            self._backends[name] = self._register(item, f"backend {name!r}")
+            self._backends[name] = self._register(item, "backend", name)
             return
         source = self.settings.source("backends")
         provider = self._provider(item, plugins.load(item, "backend", source))
@@ -174,7 +183,7 @@ class Pipeline:
                 f"it must return the backend where name == {item!r}"
             )
         same = backend is provider.wrapped  # an object that creates itself
-        self._backends[item] = provider if same else self._register(backend, f"backend {item!r}")
+        self._backends[item] = provider if same else self._register(backend, "backend", item)
 
     def _callers(self, hook: str) -> "dict[str, HookCaller]":
         """Return for each backend what calls ``hook`` on it and on the wrappers alone; nothing where none has it."""
@@ -324,7 +333,8 @@ class Pipeline:
                 if status is not None:
                     return Status(status)
             except BaseException as fault:
-                self.report_fault(raiser(hook, fault), hook.name, fault)
+                whose = raiser(hook, fault)
+                self._note_fault(whose.name if whose else "a plugin", hook.name, fault, "the default status counts")
         return Status.ERROR if isinstance(exception, Exception) else Status.CANCELLED
 
     def misused(self, problem: str, key: object = "http_tracking") -> None:
@@ -339,27 +349,16 @@ class Pipeline:
         operation: str,
         fault: BaseException,
         faults: list[BaseException] | None = None,
-        effect: str = "these measurements of this backend are lost",
     ) -> list[BaseException]:
-        """Log that ``operation`` of ``backend`` raised ``fault``: a warning with traceback once, then at debug level.
+        """Take note that ``operation`` of ``backend`` raised ``fault``, and of how the backend does.
 
-        ``effect`` says what follows from it. Returns ``faults`` with this one added, for strict mode. Raises ``fault``
-        itself where it is no fault at all (see :func:`~llm_common.bound.stops_program`).
+        Returns ``faults`` with this one added, for strict mode. Raises ``fault`` itself where it is no fault at all
+        (see :func:`~llm_common.bound.stops_program`).
         """
-        if stops_program(fault):
-            raise fault
         overflow = isinstance(fault, RecursionError)
         self.overflows += overflow
-        try:
-            words = f"{type(fault).__name__}: {fault}"
-        except Exception:
-            words = f"{type(fault).__name__}, which can't be shown"
-        self.log_once(
-            (backend, operation),
-            f"{backend}: {operation} raised {words}; the application is not affected, {effect}",
-            fault,
-        )
-        if backend in self._backends and not self.settings.strict:
+        self._note_fault(backend, operation, fault)
+        if not self.settings.strict:
             health = self._failed.get(backend) or self._failed.setdefault(backend, Health(self._forget))
             if health.failed(operation in BIND_HOOKS and not overflow):
                 self.log_once(
@@ -368,6 +367,72 @@ class Pipeline:
                     f"{FIRST_PAUSE:.0f} s, then less and less often",
                 )
         return [*(faults or ()), fault]
+
+    def _note_fault(
+        self,
+        whose: str,
+        operation: str,
+        fault: BaseException,
+        effect: str = "these measurements of this backend are lost",
+    ) -> None:
+        """Count a fault, and log it: a warning with traceback once, then at debug level. ``effect`` says what follows.
+
+        Raises ``fault`` itself where it is none.
+        """
+        if stops_program(fault):
+            raise fault
+        try:
+            words = f"{type(fault).__name__}: {fault}"
+        except Exception:
+            words = f"{type(fault).__name__}, which can't be shown"
+        self.log_once(
+            (whose, operation),
+            f"{whose}: {operation} raised {words}; the application is not affected, {effect}",
+            fault,
+        )
+        self._count_fault(whose, operation)
+
+    def rendering_failed(self, backend: object) -> None:
+        """Count that a backend in force can't show its metrics."""
+        for name, one in self._backends.items():
+            if one.wrapped is backend:
+                self._count_fault(name, "collect")
+
+    def _count_fault(self, whose: str, operation: str) -> None:
+        """Count a fault of a backend or plugin on every backend that isn't switched off, on the faulty one too.
+
+        A backend that fails at this as well is left out, once logged; else there would be no end of it.
+        """
+        thread = get_ident()
+        if thread in self._counting:
+            return
+        try:
+            self._counting.add(thread)
+            for backend, recorder in self._fault_recorders(whose, operation):
+                health = self._failed.get(backend)
+                if health is None or not health.off:
+                    try:
+                        recorder.record(1)
+                    except BaseException as fault:
+                        self._note_fault(backend, "record", fault)
+        finally:
+            self._counting.discard(thread)
+
+    def _fault_recorders(self, whose: str, operation: str) -> list[tuple[str, Any]]:
+        """Return every backend's own recorder: that one works here says nothing about how it does otherwise."""
+        found = self._fault_counters.get((whose, operation))
+        if found is None:
+            labels = (*map(clean_label, (whose, operation)), self.settings.env, self.settings.app)
+            found = []
+            for backend in self._binders[FAULTS.hook]:
+                try:
+                    recorder = self._ask(backend, FAULTS, labels)
+                    if recorder is not None and not any(recorder is other for _, other in found):
+                        found.append((backend, recorder))
+                except BaseException as fault:
+                    self._note_fault(backend, FAULTS.hook, fault)
+            found = self._fault_counters.setdefault((whose, operation), found)
+        return found
 
     def _forget(self) -> None:
         self._metrics.clear()
@@ -391,7 +456,9 @@ class Pipeline:
                         "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
                     )(timeout=timeout)
                 except BaseException as fault:
-                    self.report_fault(impl.plugin_name, "llm_common_shutdown", fault)
+                    self._note_fault(
+                        cast("HookObject", impl.plugin).name, caller.name, fault, "what it held back may be lost"
+                    )
 
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""
@@ -408,20 +475,26 @@ def errors_named(hook: "HookCaller") -> Iterator[None]:
     except BaseException as problem:
         if stops_program(problem):
             raise
+        whose = raiser(hook, problem)
         raise PluginError(
-            f"{hook.name} of {raiser(hook, problem)} raised {type(problem).__name__}: {problem}"
+            f"{hook.name} of {f'the {whose}' if whose else 'a plugin'} raised {type(problem).__name__}: {problem}"
         ) from problem
 
 
-def raiser(hook: "HookCaller", problem: BaseException) -> str:
-    """Return which implementation of ``hook`` raised ``problem``, by the traceback: pluggy doesn't tell."""
+def name_of(item: object) -> str:
+    """Return what a backend or plugin that was given as an object is called."""
+    return str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+
+
+def raiser(hook: "HookCaller", problem: BaseException) -> HookObject | None:
+    """Return whose implementation of ``hook`` raised ``problem``, by the traceback: pluggy doesn't tell."""
     import traceback  # only where something went wrong
 
     codes = [frame.f_code for frame, _ in traceback.walk_tb(problem.__traceback__)]
     for impl in hook.get_hookimpls():
         if getattr(impl.function, "__code__", None) in codes:
-            return f"the {impl.plugin!r}"
-    return "a plugin"
+            return cast("HookObject", impl.plugin)
+    return None
 
 
 def clean_series(series: HttpSeries) -> HttpSeries:
@@ -450,6 +523,7 @@ class Question(NamedTuple):
 
 ACTION = Question("llm_common_bind_action", "name", clean_label)
 HTTP = Question("llm_common_bind_http", "series", clean_series)
+FAULTS = Question.of_metric(BACKEND_ERRORS)
 
 
 class RenamedRecorder:

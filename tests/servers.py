@@ -80,11 +80,13 @@ def eventually(question: Callable[[], Any], process: subprocess.Popen[str], seco
 
 
 @contextmanager
-def demo(*options: str) -> Iterator[str]:
+def demo(*options: str, **more: str) -> Iterator[str]:
+    """Run the demo, with ``more`` in its environment; yield where it can be scraped."""
     # -P: what is tested is the installed wheel, and not the repository, wherever this is called.
     command = [sys.executable, "-P", "-m", "llm_common", "demo", "--seconds", "120", *options]
     settings = {"APP": "demo_bot", "ENV": "preprod", "EXTRA_METRICS": "all"}
     environ = {**os.environ, **{f"LLM_COMMON_{key}": value for key, value in settings.items()}, "PYTHONUNBUFFERED": "1"}
+    environ |= more
     with running(command, stdout=subprocess.PIPE, env=environ) as process:
         for line in cast("IO[str]", process.stdout):
             if found := re.search(r"http://(127\.0\.0\.1:\d+)/metrics", line):

@@ -33,7 +33,7 @@ from llm_common import (
 )
 from llm_common.backends.memory import MemoryBackend, MetricRecord
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.catalog import ACTION_FIRST_ITEM, LLM_TOKENS
+from llm_common.catalog import ACTION_FIRST_ITEM, BACKEND_ERRORS, LLM_TOKENS
 from llm_common.contract import FOLD_AT
 from llm_common.errors import LLMCommonError
 from llm_common.exposition import respond
@@ -152,14 +152,17 @@ class Faulty:
         self.point = point
         self.way = way
         self.calls: Counter[str] = Counter()
+        self.unasked = 0
+        """How many of the failing calls were made to count a fault."""
         shape = KINDS[kind]
         self.inner = None if shape in ACTIONS else shape()
         self.shapes = {"llm_common_bind_action": shape, **OTHERS}
         for name, hook in HOOKS.items():
             setattr(self, name, self.hook(hook))
 
-    def act(self, point: str, healthy: Callable[[], object]) -> Any:
+    def act(self, point: str, healthy: Callable[[], object], unasked: bool = False) -> Any:
         self.calls[point] += 1
+        self.unasked += unasked and point == self.point
         return self.way(healthy, self.calls[point]) if point == self.point else healthy()
 
     def hook(self, spec: Callable[..., object]) -> Callable[..., object]:
@@ -167,11 +170,12 @@ class Faulty:
         @functools.wraps(spec)  # by which pluggy finds the arguments
         def implementation(*args: object) -> object:
             given = dict(zip(inspect.signature(spec).parameters, args, strict=True))
-            return self.act(spec.__name__, lambda: self.healthy(spec.__name__, given))
+            unasked = given.get("metric") is BACKEND_ERRORS
+            return self.act(spec.__name__, lambda: self.healthy(spec.__name__, given, unasked), unasked)
 
         return implementation
 
-    def healthy(self, hook: str, given: dict[str, Any]) -> object:
+    def healthy(self, hook: str, given: dict[str, Any], unasked: bool) -> object:
         """Return what the hook returns where nothing fails."""
         if hook == "llm_common_create_backend":
             return self
@@ -181,9 +185,9 @@ class Faulty:
         inner = getattr(self.inner, hook, None)
         if inner is not None:
             result = inner(**{name: given[name] for name in inspect.signature(inner).parameters})
-            return self.recorder(hook, result) if hook in self.shapes else result
+            return self.recorder(hook, result, unasked) if hook in self.shapes else result
         if self.inner is None and hook in self.shapes:
-            return self.recorder(hook, self.recorder_of(self.shapes[hook], given.get("exemplar")))
+            return self.recorder(hook, self.recorder_of(self.shapes[hook], given.get("exemplar")), unasked)
         return None
 
     def recorder_of(self, shape: Any, exemplar: Callable[[], object] | None) -> object:
@@ -197,11 +201,11 @@ class Faulty:
             **{name: [] for name in inspect.get_annotations(shape)}, **dict.fromkeys(methods(shape), record)
         )
 
-    def recorder(self, hook: str, inner: Any) -> object:
+    def recorder(self, hook: str, inner: Any, unasked: bool) -> object:
         """Return a recorder of the same shape as ``inner`` that may fail."""
 
         def method(name: str) -> Callable[..., object]:
-            return lambda _, *args: self.act(f"{hook}().{name}", lambda: getattr(inner, name)(*args))
+            return lambda _, *args: self.act(f"{hook}().{name}", lambda: getattr(inner, name)(*args), unasked)
 
         names = {name for one in PROTOCOLS for name in methods(one) if hasattr(inner, name)}
         made: Any = type("Recorder", (), {name: method(name) for name in names})()
@@ -375,11 +379,25 @@ def check(case: tuple[str, str, str, str], logged: list[logging.LogRecord], monk
     if where == "alone":
         return
     # The others are those that the backend itself tracks.
+    if way in RAISING and configured:
+        check_counted(faulty, healthy)
     events = [event for event in healthy.events if event.size is not None or event.name == "called_handler"]
     assert [str(event.status) for event in events] == STATUSES
     assert [exchange.request_bytes for exchange in healthy.exchanges] == [5, 5]
     extras = Counter(record.metric for record in healthy.records if isinstance(record, MetricRecord))
     assert (extras[LLM_TOKENS], extras[ACTION_FIRST_ITEM]) == (BLOCKS, BLOCKS)
+
+
+def check_counted(faulty: Faulty, healthy: MemoryBackend) -> None:
+    """Each fault is counted once, by what was asked; those of being asked to count one are not."""
+    counted = Counter(
+        record.values
+        for record in healthy.records
+        if isinstance(record, MetricRecord) and record.metric is BACKEND_ERRORS
+    )
+    operation = faulty.point.rpartition("().")[2] or faulty.point
+    assert list(counted) == [("faulty", operation, "dev", "shop_bot")]
+    assert counted.total() == faulty.calls[faulty.point] - faulty.unasked
 
 
 @pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit])

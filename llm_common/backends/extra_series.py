@@ -11,7 +11,7 @@ from prometheus_client.samples import Sample
 
 from llm_common.backends.batching import Folder, counted, histogram_samples, total
 from llm_common.backends.rendering import PreparedFamily, counter_template, go_number, histogram_template
-from llm_common.catalog import EXTRA_METRICS, Kind, Metric
+from llm_common.catalog import BESIDE, Kind, Metric
 
 FOLD_AT = 64
 """How many amounts a list holds before it is folded."""
@@ -86,7 +86,7 @@ class ExtraSeries:
 
 def families(every: list[ExtraSeries]) -> Iterator[Family]:
     """Yield the families that have any series."""
-    for metric in EXTRA_METRICS.values():
+    for metric in BESIDE:
         found = [(one, one.sum) for one in every if one.metric is metric]
         if found:
             yield _family(metric, found)

@@ -12,11 +12,11 @@ from math import isfinite
 from urllib.parse import urljoin
 
 from llm_common.backends.prometheus import MULTIPROC_DIR
+from llm_common.catalog import CATALOGUE
 from llm_common.doctor.environment import Problem, Problems, app_named_after_tool, env_outside
 from llm_common.monitoring.checking.pages import Page, PageError, families_in
 from llm_common.monitoring.checking.rules import RULES
 from llm_common.monitoring.checking.sources import SourceError, exchange
-from llm_common.monitoring.checking.vocabulary import CATALOGUE
 
 ALONE = 3
 """How often the page is asked for while nothing else is, to see how long it takes."""

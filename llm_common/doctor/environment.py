@@ -212,7 +212,7 @@ def _unloadable(settings: Settings) -> Problems:
                 try:
                     with redirect_stdout(sys.stderr):  # the report alone goes to the standard output
                         loaded = plugins.load(name, role, settings.source(f"{role}s"))
-                    HookObject(loaded, f"{role} {name!r}")
+                    HookObject(loaded, role, name)
                 except LLMCommonError as problem:
                     yield Problem(str(problem).rstrip("."), f"install what is missing, or take {name!r} out")
                 except Exception as problem:

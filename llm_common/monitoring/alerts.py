@@ -209,6 +209,16 @@ def _about_processes() -> Iterator[Alert]:
         "there data in a name or a path? The log has the first one that was too many.",
     )
 
+    yield Alert(
+        "BackendFails",
+        conditions.backend_fails(),
+        "0m",
+        WARNING,
+        APP + ": the metrics backend {{ $labels.backend }} fails",
+        "{{ $labels.operation }} failed {{ $value | humanize }} times within " + conditions.FAULTS_WINDOW + ". The "
+        "application is not affected, but measurements are lost. Its log has the first fault with a traceback.",
+    )
+
 
 def _about_budgets(options: Options) -> Iterator[Alert]:
     least = options.thresholds.min_per_minute

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_common.action_names import HANDLER, TASK
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, Metric
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, BACKEND_ERRORS, Metric
 from llm_common.contract import Status
 from llm_common.monitoring.promql import (
     ACTION_SEEN,
@@ -20,10 +20,17 @@ from llm_common.monitoring.promql import (
     over_time,
     quantile,
     rate,
+    series,
 )
 
 ACTION = ("app", "env", "name")
 """The labels that tell actions apart."""
+
+BACKEND = ("app", "backend", "env", "operation")
+"""The labels that tell apart where backends fail."""
+
+FAULTS_WINDOW = "15m"
+"""How long a fault of a backend is news. One that is switched off is tried again within ten minutes."""
 
 SLOW_TASK_WINDOW = "6h"
 """Over how long the duration of tasks is judged, since many run once in hours."""
@@ -114,6 +121,13 @@ def vanished(window: str, least: float) -> str:
         for ago in ("1d", "1w")
     )
     return f"(\n  {yesterday}\n  and\n  {last_week}\n)\nunless\n{_seen(window, HANDLER)}"
+
+
+def backend_fails() -> str:
+    """Return by how much faults of backends grew."""
+    raw, by = series(BACKEND_ERRORS), f"by ({', '.join(BACKEND)})"
+    # A counter is born with its first fault, of which increase() sees nothing.
+    return f"sum {by} (increase({raw}[{FAULTS_WINDOW}])) > 0\nor\nsum {by} ({raw} unless {raw} offset {FAULTS_WINDOW})"
 
 
 def burns(

@@ -16,6 +16,7 @@ from llm_common.catalog import (
     ACTION_FIRST_ITEM,
     ACTION_IN_PROGRESS,
     ACTION_SIZE,
+    BACKEND_ERRORS,
     HTTP_REQUEST_DURATION,
     HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
@@ -141,6 +142,7 @@ RECORDINGS = dict(
         _recording(HTTP_REQUEST_SIZE, "count", without=["method", "status"]),
         _recording(LLM_TOKENS),
         _recording(ACTION_FIRST_ITEM, "bucket"),
+        _recording(BACKEND_ERRORS),
     )
 )
 """What is recorded, by the metric's name and the part of it."""

@@ -9,7 +9,7 @@ from prometheus_client.samples import Sample
 
 from llm_common.backends.memory import Record
 from llm_common.backends.rendering import go_number
-from llm_common.catalog import EXTRA_METRICS, METRICS, Buckets, Kind, Metric
+from llm_common.catalog import CATALOGUE, Buckets, Kind, Metric
 from llm_common.testing.language import measurements
 
 Series = tuple[str, tuple[tuple[str, str], ...]]
@@ -22,7 +22,7 @@ def families(records: Iterable[Record], buckets: Buckets) -> list[Family]:
     Histograms have the bounds of ``buckets``. A series without measurements has no samples.
     """
     every = list(records)
-    return [_family(metric, every, buckets) for metric in (*METRICS, *EXTRA_METRICS.values())]
+    return [_family(metric, every, buckets) for metric in CATALOGUE]
 
 
 def values(shown: Iterable[Family]) -> dict[Series, float]:

@@ -8,11 +8,10 @@ from llm_common.catalog import (
     ACTION_COUNT,
     ACTION_DURATION,
     ACTION_SIZE,
-    EXTRA_METRICS,
+    CATALOGUE,
     HTTP_REQUEST_DURATION,
     HTTP_REQUEST_SIZE,
     HTTP_REQUESTS,
-    METRICS,
     OVERFLOW,
     Buckets,
     Kind,
@@ -127,7 +126,7 @@ def _bound(family: Metric, le: str, buckets: Buckets) -> float:
 
 def _family(metric: str) -> tuple[Metric, str]:
     known: list[str] = []
-    for family in (*METRICS, *EXTRA_METRICS.values()):
+    for family in CATALOGUE:
         if family.kind is not Kind.HISTOGRAM:
             if metric == family.name:
                 return family, ""

@@ -9,7 +9,15 @@ import pytest
 import llm_common.prometheus
 from llm_common import contract, errors, hookspecs, http_labels, integrations
 from llm_common.backends import http_series, memory
-from llm_common.catalog import EXTRA_METRICS, HISTOGRAMS, MAX_ACTION_NAMES, MAX_HTTP_SERIES, METRICS, OVERFLOW
+from llm_common.catalog import (
+    BACKEND_ERRORS,
+    EXTRA_METRICS,
+    HISTOGRAMS,
+    MAX_ACTION_NAMES,
+    MAX_HTTP_SERIES,
+    METRICS,
+    OVERFLOW,
+)
 from llm_common.contract import HttpSeries, Status
 from llm_common.http_labels import path_label, template_label
 from llm_common.integrations.excluding import DEFAULT_EXCLUDE
@@ -53,7 +61,7 @@ def test_the_metrics_page_lists_the_catalogue() -> None:
 
 def test_the_metrics_page_lists_the_default_buckets() -> None:
     documented = {
-        literals(name)[0]: tuple(map(float, bounds.split(","))) for name, bounds in table("metrics.md", "metric", nth=1)
+        literals(name)[0]: tuple(map(float, bounds.split(","))) for name, bounds in table("metrics.md", "metric", nth=2)
     }
     assert documented == {one.name: one.buckets for one in HISTOGRAMS}
 
@@ -65,6 +73,12 @@ def test_the_metrics_page_lists_the_metrics_beside_the_contract() -> None:
     ]
     every = EXTRA_METRICS.items()
     assert documented == [(key, one.name, one.kind, one.unit, one.labels) for key, one in every]
+
+
+def test_the_metrics_page_has_the_faults_of_backends() -> None:
+    ((name, kind, unit, labels),) = table("metrics.md", "metric", nth=1)
+    one = BACKEND_ERRORS
+    assert (literals(name), kind, unit, tuple(literals(labels))) == ([one.name], one.kind, one.unit, one.labels)
 
 
 def test_the_configuration_page_lists_what_switches_them_on() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from llm_common import action_tracking, configure
-from llm_common.catalog import EXTRA_METRICS, METRICS, Kind
+from llm_common.catalog import CATALOGUE, Kind
 from llm_common.monitoring.alerts import Alert, alerts
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
@@ -65,7 +65,7 @@ def test_every_query_of_the_runbooks_is_promql_about_metrics_that_exist(tmp_path
     checked = subprocess.run([program("promtool"), "check", "rules", "rules.yml"], cwd=tmp_path, check=False)
     assert checked.returncode == 0
     known = {"up"}
-    for metric in (*METRICS, *EXTRA_METRICS.values()):
+    for metric in CATALOGUE:
         parts = ("_bucket", "_sum", "_count") if metric.kind is Kind.HISTOGRAM else ("",)
         known |= {metric.name + part for part in parts}
     assert set(re.findall(r"\b(?:genapp_\w+|up)\b", " ".join(queries))) <= known

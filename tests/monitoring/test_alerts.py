@@ -12,6 +12,7 @@ from alert_scenes import ENDED, Ring, Scene, as_test, counted, observed
 from llm_common.catalog import (
     ACTION_COUNT,
     ACTION_DURATION,
+    BACKEND_ERRORS,
     HTTP_REQUEST_DURATION,
     HTTP_REQUESTS,
     OVERFLOW,
@@ -126,6 +127,15 @@ def crowded(labels: Mapping[str, str], what: str, rate: str) -> Ring:
         f"shop_bot (prod): too many {what}",
         f"What came after the limit is counted together as {OVERFLOW}, {rate} times a second. Is there data in a name "
         "or a path? The log has the first one that was too many.",
+    )
+
+
+def faulty(operation: str, times: str) -> Ring:
+    return Ring(
+        {**SHOP, "backend": "otel", "operation": operation},
+        "shop_bot (prod): the metrics backend otel fails",
+        f"{operation} failed {times} times within 15m. The application is not affected, but measurements are lost. Its "
+        "log has the first fault with a traceback.",
     )
 
 
@@ -493,6 +503,21 @@ SCENES: Mapping[str, list[Scene]] = {
                     crowded({**SHOP, "app_type": OVERFLOW}, "HTTP series", "500m"),
                 ],
                 "50m": [],
+            },
+        )
+    ],
+    "BackendFails": [
+        Scene(
+            {
+                **counted(BACKEND_ERRORS, (0, 20), (2, 10), (0, 60), backend="otel", operation="finished", **SHOP),
+                **counted(BACKEND_ERRORS, late=30, backend="otel", operation="sized", end="1x60", **SHOP),
+                **counted(BACKEND_ERRORS, (0, 90), backend="memory", operation="ended", **SHOP),
+            },
+            {
+                "20m": [],
+                "29m": [faulty("finished", "18")],
+                "40m": [faulty("finished", "10"), faulty("sized", "1")],
+                "60m": [],
             },
         )
     ],

@@ -38,7 +38,7 @@ NEEDED = [
     *('name="reindex_task",status="ok"', 'name="support_agent",status="cancelled"'),
     *('genapp_action_first_item_sec_count{app="demo_bot",env="preprod",name="answer_stream"}', 'token_type="output"'),
     *('resource="answers/stream",status="499"', 'app_type="llm",env="preprod",method="POST"', 'status="503"'),
-    *('status="500"',),
+    *('status="500"', 'operation="llm_common_classify_exception"'),
 ]
 """What is on the demo's page once everything has happened that its customers do."""
 
@@ -103,6 +103,19 @@ def copied(source: Api, destination: str, ends: list[float]) -> None:
     urllib.request.urlopen(f"{destination}/internal/force_flush", timeout=30).close()
 
 
+def undecided(directory: Path) -> dict[str, str]:
+    """Install a plugin that fails, so that there are faults to show. Return the environment that uses it."""
+    (directory / "undecided.py").write_text(
+        "from llm_common import hookimpl\n@hookimpl\ndef llm_common_classify_exception(exception): raise LookupError\n"
+    )
+    (directory / "undecided-1.dist-info").mkdir()
+    (directory / "undecided-1.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: undecided\nVersion: 1\n"
+    )
+    (directory / "undecided-1.dist-info" / "entry_points.txt").write_text("[llm_common]\nundecided = undecided\n")
+    return {"PYTHONPATH": str(directory), "LLM_COMMON_PLUGINS": "undecided"}
+
+
 class Known(NamedTuple):
     """The servers, and the moment at which they are asked."""
 
@@ -121,7 +134,7 @@ def known(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Known]:
     listen = [f"-storageDataPath={directory / 'victoria'}", f"-httpListenAddr=127.0.0.1:{port}"]
     command = [victoria_metrics, *listen, "-search.latencyOffset=0s", "-retentionPeriod=1"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with demo() as target, running(command, **quiet) as victoria:
+    with demo(**undecided(directory)) as target, running(command, **quiet) as victoria:
         page = eventually(lambda: page_of(target), victoria)
         now = time.time()
         ends = [now, now - WEEK + HISTORY / 2]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from exported import Panel, dashboards, filled, panels, targets, variables
-from llm_common.catalog import EXTRA_METRICS, METRICS
+from llm_common.catalog import CATALOGUE, METRICS
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.dashboards.layout import Variable
 from llm_common.monitoring.options import Options, Thresholds
@@ -166,7 +166,7 @@ def test_each_metric_of_the_catalogue_is_shown(recorded: bool) -> None:
         for dashboard in dashboards(Options(recording_rules=recorded)).values()
         for _, target in targets(dashboard)
     )
-    for metric in (*METRICS, *EXTRA_METRICS.values()):
+    for metric in CATALOGUE:
         names = [f"{metric.name}_{part}" if part else metric.name for part in PARTS[metric.kind]]
         names += [one.name for (name, _), one in RECORDINGS.items() if name == metric.name]
         assert any(f"{name}{{" in shown for name in names), metric.name

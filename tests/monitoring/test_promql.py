@@ -9,10 +9,9 @@ from llm_common.catalog import (
     ACTION_COUNT,
     ACTION_DURATION,
     ACTION_SIZE,
-    EXTRA_METRICS,
+    CATALOGUE,
     HTTP_REQUEST_DURATION,
     HTTP_REQUESTS,
-    METRICS,
 )
 from llm_common.monitoring.promql import (
     RECORDINGS,
@@ -88,7 +87,7 @@ def test_other_operations_are_sums_too() -> None:
 def test_every_metric_is_recorded_by_a_rule_that_parses_and_is_named_after_its_labels() -> None:
     recorded = {name for name, _ in RECORDINGS}
     gauges = {"genapp_action_in_progress"}
-    assert recorded == {metric.name for metric in (*METRICS, *EXTRA_METRICS.values())} - gauges
+    assert recorded == {metric.name for metric in CATALOGUE} - gauges
     for recording in RECORDINGS.values():
         parsed = promql_parser.parse(recording.expression)
         assert isinstance(parsed, promql_parser.AggregateExpr)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from llm_common.catalog import Metric
+from llm_common.catalog import CATALOGUE, Metric
 from llm_common.errors import ConfigurationError
 from llm_common.monitoring.checking import documents, pages
 from llm_common.monitoring.checking.expressions import examine
@@ -13,7 +13,7 @@ from llm_common.monitoring.checking.queries import Asset, Query, dashboard, rule
 from llm_common.monitoring.checking.rules import RULES
 from llm_common.monitoring.checking.sources import Source, SourceError
 from llm_common.monitoring.checking.text import VARIABLE, NotPromQLError, Variable, parsed, position
-from llm_common.monitoring.checking.vocabulary import ANY, CATALOGUE, Series, Vocabulary, vocabulary
+from llm_common.monitoring.checking.vocabulary import ANY, Series, Vocabulary, vocabulary
 from llm_common.reporting.findings import Finding, Place, finding
 from llm_common.reporting.rules import nearest
 

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 
 from llm_common.catalog import (
     ACTION_DURATION,
-    EXTRA_METRICS,
+    CATALOGUE,
     HTTP_REQUEST_DURATION,
     HTTP_REQUEST_SIZE,
-    METRICS,
     OVERFLOW,
     Buckets,
     Kind,
@@ -155,9 +154,6 @@ class Vocabulary:
 def series_name(metric: Metric, part: str) -> str:
     """Return what the series of a part of a metric are called."""
     return f"{metric.name}_{part}" if part else metric.name
-
-
-CATALOGUE = (*METRICS, *EXTRA_METRICS.values())
 
 
 def vocabulary(

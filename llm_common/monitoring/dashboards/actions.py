@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from llm_common.action_names import AGENT, HANDLER, LLM_CALL, SUFFIXES, TASK
-from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_FIRST_ITEM, ACTION_SIZE, LLM_TOKENS
+from llm_common.catalog import ACTION_COUNT, ACTION_DURATION, ACTION_FIRST_ITEM, ACTION_SIZE, BACKEND_ERRORS, LLM_TOKENS
 from llm_common.contract import Status
 from llm_common.monitoring.dashboards.asking import Asking
 from llm_common.monitoring.dashboards.layout import (
@@ -101,6 +101,7 @@ def actions_dashboard(options: Options) -> str:
         Row("The slowest, and those that fail most", rankings(asking, ACTIONS, TITLES, LINKS), collapsed=False),
         *(Row(section.title, section_panels(asking, section)) for section in sections(options)),
         Row("Compared with the same time last week", comparison(asking, ACTIONS)),
+        Row("The metrics themselves", (faults(options.recording_rules),)),
     ]
     return dashboard_text(
         ACTIONS_UID,
@@ -126,6 +127,20 @@ def section_panels(asking: Asking, section: Section) -> tuple[Panel, ...]:
         span=12,
     )
     return (*panels, size, *(language_models(asking) if section.title == "LLM calls" else ()))
+
+
+def faults(recorded: bool) -> Panel:
+    """Return what is wrong with the measuring itself."""
+    asking = Asking(recorded, {label: chosen(label) for label in ("env", "app")})
+    by = ("env", "app", "backend", "operation")
+    return graph(
+        "Faults of backends",
+        "How often metrics backends and plugins failed, by what was asked of them. The applications aren't affected, "
+        f"but measurements are lost: the log has each kind of fault once, with its traceback. {MANY}",
+        "count:faults/s",
+        Query(top(LONGEST, asking.rate(BACKEND_ERRORS, by=by)), legend_of(by)),
+        span=24,
+    )
 
 
 def in_progress(asking: Asking) -> Panel:

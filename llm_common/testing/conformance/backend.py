@@ -24,6 +24,7 @@ from llm_common.catalog import (
     ACTION_DURATION_BUCKETS,
     ACTION_FIRST_ITEM,
     ACTION_IN_PROGRESS,
+    BACKEND_ERRORS,
     EXTRA_METRICS,
     HTTP_DURATION_BUCKETS,
     HTTP_SIZE_BUCKETS,
@@ -79,6 +80,17 @@ HOSTILE = (
     *("__name__", "le", "+Inf", "NaN", "1", "None", "A", "a", "x" * 4000, "# EOF", "${name}", "<b>&", "a" * 128 + "b"),
 )
 """Texts that a backend must show as they are: as the name of an action, and in every other label."""
+
+
+class Undecided:
+    """A plugin that fails."""
+
+    name = "undecided"
+
+    @hookimpl
+    def llm_common_classify_exception(self, exception: BaseException) -> Status:
+        """Raise."""
+        raise LookupError("no such class of exceptions")
 
 
 class BackendContract(ABC):
@@ -260,6 +272,18 @@ class BackendContract(ABC):
             session.check()
             session.act("answer_llm_call", Status.ERROR, times=200)
             session.check(" after many actions")
+
+    def test_faults_of_others_are_counted(self) -> None:
+        """Without being switched on, by what was asked; for backends that have ``llm_common_bind_metric``."""
+        with self.session(plugins=[Undecided()]) as session:
+            if not hasattr(session.backend, "llm_common_bind_metric"):
+                pytest.skip("the backend shows the metrics of the contract alone")
+            for _ in range(2):
+                with suppress(KeyError), action_tracking("menu_handler"):
+                    raise KeyError
+                session.expect_action("menu_handler", Status.ERROR)
+                session.expect_metric(BACKEND_ERRORS, 1, "undecided", "llm_common_classify_exception")
+                session.check()
 
     def test_metrics_beside_the_contract_are_off_by_default(self) -> None:
         """They are not even shown as zero."""

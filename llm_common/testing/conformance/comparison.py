@@ -5,12 +5,11 @@ from math import isclose
 
 from prometheus_client.metrics_core import Metric as Family
 
-from llm_common.catalog import EXTRA_METRICS, METRICS, Buckets, Kind, Metric
+from llm_common.catalog import CATALOGUE, Buckets, Kind, Metric
 from llm_common.testing.families import Series, bounds, labels_of, values
 
 PREFIX = "genapp_"
 
-EVERY = (*METRICS, *EXTRA_METRICS.values())
 
 MOST = 12
 """How many differences a message lists."""
@@ -46,7 +45,7 @@ def _sample_names(metric: Metric) -> dict[str, frozenset[str]]:
 
 def _departures(shown: list[Family], buckets: Buckets) -> list[str]:
     """Return what no values could excuse: names, types, labels and bounds that aren't those of the catalogue."""
-    known = {name: (metric, labels) for metric in EVERY for name, labels in _sample_names(metric).items()}
+    known = {name: (metric, labels) for metric in CATALOGUE for name, labels in _sample_names(metric).items()}
     found: dict[str, None] = {}
     seen: dict[Series, int] = {}
     bucket_bounds: dict[Series, list[str]] = {}
@@ -67,7 +66,7 @@ def _departures(shown: list[Family], buckets: Buckets) -> list[str]:
                 rest = tuple(pair for pair in key[1] if pair[0] != "le")
                 bucket_bounds.setdefault((metric.name, rest), []).append(sample.labels["le"])
     found |= {f"{series_name(key)} is shown {times} times": None for key, times in seen.items() if times > 1}
-    by_name = {metric.name: metric for metric in EVERY}
+    by_name = {metric.name: metric for metric in CATALOGUE}
     for (name, _), given_bounds in bucket_bounds.items():
         due_bounds = [*bounds(by_name[name], buckets), float("inf")]
         if sorted(map(float, given_bounds)) != due_bounds:

@@ -9,10 +9,10 @@ from prometheus_client.exposition import choose_encoder
 from checking import codes, findings, rule_file
 from llm_common import action_tracking, configure, http_tracking
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.catalog import HISTOGRAMS
+from llm_common.catalog import CATALOGUE, HISTOGRAMS
 from llm_common.monitoring.checking import pages
 from llm_common.monitoring.checking.rules import counted, histogram
-from llm_common.monitoring.checking.vocabulary import CATALOGUE, CONTRACT_BOUNDS, Vocabulary, vocabulary
+from llm_common.monitoring.checking.vocabulary import CONTRACT_BOUNDS, Vocabulary, vocabulary
 from llm_common.prometheus import render_metrics
 
 ACCEPT = "application/openmetrics-text; version=1.0.0"

@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 import yaml
 
-from llm_common.catalog import Metric
+from llm_common.catalog import CATALOGUE, Metric
 from llm_common.monitoring.checking.queries import panels
 from llm_common.monitoring.checking.run import check
 from llm_common.monitoring.checking.sources import Source
-from llm_common.monitoring.checking.vocabulary import CATALOGUE, Vocabulary, series_name, vocabulary
+from llm_common.monitoring.checking.vocabulary import Vocabulary, series_name, vocabulary
 from llm_common.monitoring.dashboards import dashboard_files
 from llm_common.monitoring.options import Options
 from llm_common.monitoring.promql import EVERY_RECORDING, PARTS

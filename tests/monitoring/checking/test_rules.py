@@ -5,9 +5,10 @@ import re
 import pytest
 
 from checking import codes, rule_file
+from llm_common.catalog import CATALOGUE
 from llm_common.monitoring.checking import pages
 from llm_common.monitoring.checking.rules import ALWAYS, RULES
-from llm_common.monitoring.checking.vocabulary import CATALOGUE, Vocabulary, vocabulary
+from llm_common.monitoring.checking.vocabulary import Vocabulary, vocabulary
 from llm_common.reporting.rules import Rule
 
 SEEN = '# TYPE genapp_action_count_total counter\ngenapp_action_count_total{name="menu_handler"} 1\n'
