@@ -60,6 +60,9 @@ docs: $(VENV)/.installed ## build the documentation site into site/
 docs-serve: $(VENV)/.installed ## serve the documentation on 127.0.0.1:8000, reloading
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
+pictures: $(VENV)/.installed ## draw the pictures of the documentation
+	$(BIN)/python docs/pictures.py
+
 clean: ## remove everything that the other targets made
 	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
 
@@ -86,4 +89,4 @@ $(VENV)/.installed: $(VENV)/.dev $(SOURCES) $(PLUGIN_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 
-.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture docs docs-serve clean
+.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture docs docs-serve pictures clean

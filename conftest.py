@@ -1,4 +1,4 @@
-"""The documentation is executed: each page of README.md and docs/ that has Python blocks is one test.
+"""The documentation is executed: each page of README.md, AGENTS.md and docs/ that has Python blocks is one test.
 
 The blocks of a page run in order, in one namespace, so that they stay together whichever worker runs them. A page
 begins unconfigured and leaves nothing behind: it has its own default registry, an empty working directory, and none of
@@ -21,9 +21,13 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 
 from llm_common.dispatch import unconfigured
 
-documentation = Sybil(parsers=[PythonCodeBlockParser()], patterns=["README.md", "docs/*.md", "plugins/*/README.md"])
+documentation = Sybil(
+    parsers=[PythonCodeBlockParser()],
+    patterns=["README.md", "AGENTS.md", "docs/*.md", "plugins/*/README.md"],
+    excludes=["docs/*.ru.md"],  # their code is that of the English pages, as tests/docs/test_twins.py shows
+)
 
-READERS_NAMES = {"monitoring.ru.md": {"process_data": lambda: ["a row", "a row", "a row"], "result": "an answer"}}
+READERS_NAMES = {"monitoring.md": {"process_data": lambda: ["a row", "a row", "a row"], "result": "an answer"}}
 """For each page, the names that its examples take from the reader's own application."""
 
 

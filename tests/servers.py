@@ -26,6 +26,7 @@ PACKAGES = {
     "amtool": "prometheus-alertmanager",
     "victoria-metrics": "victoria-metrics",
     "npm": "npm",
+    "chromium": "chromium",
 }
 """Programs that tests run, and the Debian packages that have them."""
 

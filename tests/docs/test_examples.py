@@ -5,24 +5,27 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import entry_points
+from importlib.metadata import entry_points, version
 from pathlib import Path
 
+import httpx
 import pytest
+import yaml
 from sybil import Document
 from sybil.parsers.markdown import CodeBlockParser
 
+from checking import findings, rule_file
 from llm_common.lint.config import configured
 from llm_common.plugins import GROUP
 from llm_common.settings import TABLES_OF_TOOLS, Pyproject, resolve
-from servers import program
+from pages import ROOT, english, read
+from servers import program, running
 
 pytestmark = pytest.mark.once
 
-ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "AGENTS.md", *english()]
 TUTORIAL = ROOT / "docs" / "write-a-backend.md"
-COMMAND = "LLM_COMMON_BACKENDS="
+COMMAND = re.compile(r"LLM_COMMON_\w+=.* python app\.py$")
 CONTRACT = "TestBillingTransport"
 """The suite of tests on the testing page that is inherited; most of its cases run elsewhere already."""
 
@@ -58,7 +61,7 @@ def copy_files(page: Path, directory: Path) -> None:
 
 def commands(page: Path) -> list[str]:
     """Return the command lines that choose a backend for an application that the page shows."""
-    return [line for block in blocks(page, "console") for line in block.splitlines() if line.startswith(COMMAND)]
+    return [line for block in blocks(page, "console") for line in block.splitlines() if COMMAND.match(line)]
 
 
 @pytest.mark.e2e
@@ -168,9 +171,9 @@ def run_tests_of(page: Path, pytester: pytest.Pytester, chosen: str = "") -> pyt
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("name", ["README.md", "docs/index.md"])
-def test_a_test_that_a_page_shows_passes(name: str, pytester: pytest.Pytester) -> None:
-    run_tests_of(ROOT / name, pytester).assert_outcomes(passed=1)
+@pytest.mark.parametrize(("name", "tests"), [("README.md", 1), ("AGENTS.md", 2), ("docs/index.md", 1)])
+def test_the_tests_that_a_page_shows_pass(name: str, tests: int, pytester: pytest.Pytester) -> None:
+    run_tests_of(ROOT / name, pytester).assert_outcomes(passed=tests)
 
 
 @pytest.mark.e2e
@@ -204,8 +207,45 @@ def test_a_configuration_file_that_a_page_shows_is_accepted(page: Path) -> None:
             assert list(document["project"]["entry-points"]) == [GROUP]
 
 
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "yaml")], ids=lambda page: page.name)
+def test_yaml_that_a_page_shows_is_what_its_reader_accepts(page: Path, tmp_path: Path) -> None:
+    for block in blocks(page, "yaml"):
+        (kind, content) = next(iter(yaml.safe_load(block).items()))
+        if kind == "scrape_configs":
+            (tmp_path / "prometheus.yml").write_text(block, encoding="utf-8")
+            command = [program("promtool"), "check", "config", "--syntax-only", str(tmp_path / "prometheus.yml")]
+            subprocess.run(command, check=True)
+        else:
+            assert kind == "repos"
+            offered = {hook["id"] for hook in yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())}
+            assert {hook["id"] for repository in content for hook in repository["hooks"]} <= offered
+            assert {repository["rev"] for repository in content} == {f"v{version('llm_common')}"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "promql")], ids=lambda page: page.name)
+def test_a_query_that_a_page_shows_names_what_the_catalogue_has(page: Path) -> None:
+    assert findings(rule_file(*blocks(page, "promql"))) == []
+
+
+@pytest.mark.e2e
+def test_workers_that_are_set_up_as_a_page_shows_serve_the_sum_of_all(tmp_path: Path) -> None:
+    page = ROOT / "docs" / "processes.md"
+    copy_files(page, tmp_path)
+    *before, serve = blocks(page, "console")[0].splitlines()
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    environ = {**os.environ, "PATH": path, "GUNICORN_CMD_ARGS": "--bind 127.0.0.1:0"}
+    script = "\n".join([*before, f"exec env {serve}"])
+    with running(["bash", "-c", script], cwd=tmp_path, env=environ, stderr=subprocess.PIPE) as server:
+        assert server.stderr is not None
+        address = next(found[1] for line in server.stderr if (found := re.search(r"at: (http://\S+)", line)))
+        for _ in range(20):
+            httpx.get(f"{address}/", trust_env=False).raise_for_status()
+        scrape = httpx.get(f"{address}/metrics", trust_env=False).text
+    assert 'genapp_action_count_total{app="shop_bot",env="dev",name="menu_handler",status="ok"} 20.0' in scrape
+
+
 def test_no_page_names_a_python_block_that_is_not_executed() -> None:
     known = {"python", "console", "toml", "text", "promql", "yaml"}
     for page in PAGES:
-        opened = [line[3:] for line in page.read_text(encoding="utf-8").splitlines() if line.startswith("```")]
+        opened = [line.strip()[3:] for line in read(page).splitlines() if line.strip().startswith("```")]
         assert set(opened[::2]) <= known, page.name

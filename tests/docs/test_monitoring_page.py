@@ -1,9 +1,8 @@
-"""The page that application teams already have is true, word for word."""
+"""The page that application teams already have is true, word for word, in either language."""
 
 import asyncio
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,13 @@ from llm_common.catalog import METRICS
 from llm_common.prometheus import action_tracking, action_tracking_decorator
 from llm_common.testing import RecordedMetrics
 from llm_common.testing.strategies import SUFFIXES
+from pages import ROOT, read
 
 pytestmark = pytest.mark.once
 
-PAGE = Path(__file__).parents[2] / "docs" / "monitoring.ru.md"
-TEXT = PAGE.read_text(encoding="utf-8")
+PAGE = ROOT / "docs" / "monitoring.ru.md"
+TEXT = read(PAGE)
+both = pytest.mark.parametrize("text", [TEXT, read(ROOT / "docs" / "monitoring.md")], ids=["ru", "en"])
 
 
 @pytest.fixture
@@ -47,24 +48,28 @@ def test_the_decorated_coroutine_is_awaited_and_counted(
     recorded_metrics.assert_action("myfeature_llm_call", status="ok", size=None)
 
 
-def test_the_page_names_exactly_the_metrics_of_the_catalogue() -> None:
-    assert sorted(re.findall(r"`(genapp_\w+[a-z])`", TEXT)) == sorted(metric.name for metric in METRICS)
+@both
+def test_the_page_names_exactly_the_metrics_of_the_catalogue(text: str) -> None:
+    assert sorted(re.findall(r"`(genapp_\w+[a-z])`", text)) == sorted(metric.name for metric in METRICS)
 
 
-def test_the_page_gives_each_metric_the_labels_of_the_catalogue() -> None:
-    lines = re.findall(r"^- (\w+) → (.+)$", TEXT, re.MULTILINE)
+@both
+def test_the_page_gives_each_metric_the_labels_of_the_catalogue(text: str) -> None:
+    lines = re.findall(r"^- (\w+) → (.+)$", text, re.MULTILINE)
     documented = {f"genapp_{name}": tuple(labels.split(", ")) for name, labels in lines}
     assert documented == {metric.name: metric.labels for metric in METRICS}
 
 
-def test_the_page_names_the_suffixes_of_actions() -> None:
-    assert set(re.findall(r'суффикс "(\w+)"', TEXT)) == set(SUFFIXES)
+@both
+def test_the_page_names_the_suffixes_of_actions(text: str) -> None:
+    assert set(re.findall(r'(?:суффикс|suffix) "(\w+)"', text)) == set(SUFFIXES)
 
 
+@both
 @pytest.mark.parametrize("function", [action_tracking, action_tracking_decorator])
-def test_the_page_shows_the_parameters_that_a_function_has(function: Any) -> None:
+def test_the_page_shows_the_parameters_that_a_function_has(function: Any, text: str) -> None:
     parameters = ", ".join(f"{one.name}: {one.annotation.__name__}" for one in signature_of(function))
-    assert f"#### {function.__name__}({parameters})" in TEXT
+    assert f"#### {function.__name__}({parameters})" in text
 
 
 def signature_of(function: Any) -> list[inspect.Parameter]:
