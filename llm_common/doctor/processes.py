@@ -4,7 +4,8 @@ import os
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from itertools import pairwise
+from pathlib import Path, PurePath
 
 PROC = Path("/proc")
 
@@ -73,16 +74,26 @@ def workers(number: int) -> int:
 
 def named_workers(command: Sequence[str]) -> int:
     """Return how many workers a command line asks for, or 0 where it doesn't say."""
-    found = 0
-    for position, word in enumerate(command):
+    if not any(PurePath(word).name == "celery" for word in command):
+        number = _value(command, "--workers", "-w")
+    elif _value(command, "--pool", "-P") in {"", "prefork", "processes"}:
+        number = _value(command, "--concurrency", "-c")
+    else:  # threads of one process
+        number = ""
+    return int(number) if number.isdecimal() else 0
+
+
+def _value(command: Sequence[str], long: str, short: str) -> str:
+    """Return what an option is given at last, or nothing where it isn't there."""
+    found = ""
+    for word, following in pairwise([*command, ""]):
         name, _, value = word.partition("=")
-        if word in {"--workers", "-w"}:
-            value = command[position + 1] if position + 1 < len(command) else ""
-        elif word.startswith("-w") and word[2:].isdecimal():
-            value = word[2:]
-        elif name != "--workers":
-            continue
-        found = int(value) if value.isdecimal() else found
+        if word in {long, short}:
+            found = following
+        elif name == long:
+            found = value
+        elif word.startswith(short):
+            found = word.removeprefix(short)
     return found
 
 

@@ -46,6 +46,12 @@ def test_a_process_that_is_gone_cannot_be_looked_at() -> None:
         ("gunicorn shop:app -w", 0),
         ("gunicorn --workers many shop:app", 0),
         ("python shop.py", 0),
+        ("celery -A shop worker --concurrency 4", 4),
+        ("python /srv/bin/celery -A shop worker -c2 --concurrency=3", 3),
+        ("celery -A shop worker -P prefork -c 2", 2),
+        ("celery -A shop worker --pool=threads -c 2", 0),
+        ("celery -A shop worker", 0),
+        ("gunicorn -c 2 shop:app", 0),
     ],
 )
 def test_a_command_says_how_many_workers_there_are(command: str, workers: int) -> None:
