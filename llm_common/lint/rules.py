@@ -369,7 +369,7 @@ ALL = [
     rule(
         "LC401",
         "an aiogram handler that nothing tracks",
-        """All handlers and callbacks are tracked, so that a dashboard shows the whole bot. One line does it:
+        """Every handler and callback has to be tracked, or dashboards show only a part of the bot. One line does it:
         `ActionTrackingMiddleware().setup(dispatcher)`. As a middleware of one observer it is for the handlers of that
         one, in its router and in those that this includes; one in a test is for tests. A decorator, or
         `with action_tracking(…)` in the handler, does it for one handler.""",
@@ -396,7 +396,7 @@ ALL = [
     rule(
         "LC402",
         "a python-telegram-bot handler that nothing tracks",
-        """All handlers and callbacks are tracked, so that a dashboard shows the whole bot. One line does it:
+        """Every handler and callback has to be tracked, or dashboards show only a part of the bot. One line does it:
         `track_handlers(application)`, anywhere in the files given; one in a test is for tests. A decorator, or
         `with action_tracking(…)` in the handler, does it for one handler.""",
         """
