@@ -173,7 +173,8 @@ ALL = [
     rule(
         "MC506",
         "a page with a series twice",
-        "Prometheus keeps one of the two values, or refuses the whole page.",
+        """Prometheus keeps one of the two values, or refuses the whole page: the other is lost. Two that count the same
+        add up only in one registry, as one series.""",
         counted("1.0", "2.0"),
         counted("3.0"),
     ),
