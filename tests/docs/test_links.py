@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pages import ROOT, english, headings, read
+from pages import ROOT, english, headings, read, twin
 from pages import links as targets
 
 pytestmark = pytest.mark.once
@@ -46,11 +46,23 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     assert sorted(named) == sorted(page.name for page in english())
 
 
-def test_every_title_in_the_navigation_is_translated() -> None:
+def translations() -> dict[str, str]:
+    """Return the titles of the navigation in Russian, by those in English."""
     (i18n,) = (plugin["i18n"] for plugin in SITE["plugins"] if "i18n" in plugin)
     (russian,) = (one for one in i18n["languages"] if one["locale"] == "ru")
-    translated = {*russian["nav_translations"], "API", "OpenTelemetry", "aioprometheus"}
-    assert {title for title, _ in entries(SITE["nav"])} <= translated
+    return {one: one for one in ("API", "OpenTelemetry", "aioprometheus")} | russian["nav_translations"]
+
+
+def test_every_title_in_the_navigation_is_translated() -> None:
+    assert {title for title, _ in entries(SITE["nav"])} <= translations().keys()
+
+
+def test_a_page_has_the_title_that_the_navigation_gives_it() -> None:
+    for title, name in entries(SITE["nav"]):
+        if name:
+            page = ROOT / "docs" / name
+            assert read(page).startswith(f"# {title}\n")
+            assert read(twin(page)).startswith(f"# {translations()[title]} {{ #")
 
 
 def test_the_readme_links_every_page() -> None:
