@@ -50,7 +50,7 @@ def translations() -> dict[str, str]:
     """Return the titles of the navigation in Russian, by those in English."""
     (i18n,) = (plugin["i18n"] for plugin in SITE["plugins"] if "i18n" in plugin)
     (russian,) = (one for one in i18n["languages"] if one["locale"] == "ru")
-    return {one: one for one in ("API", "OpenTelemetry", "aioprometheus")} | russian["nav_translations"]
+    return {**{one: one for one in ("API", "OpenTelemetry", "aioprometheus")}, **russian["nav_translations"]}
 
 
 def test_every_title_in_the_navigation_is_translated() -> None:
