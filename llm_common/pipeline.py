@@ -6,6 +6,7 @@ its own, so that one that raises silences nobody, while wrappers (filters, limit
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -134,6 +135,8 @@ class Pipeline:
         try:
             self.manager.register(wrapped, name=f"{described} #{len(self.manager.get_plugins())}")
         except Exception as problem:  # pluggy's validation names the hook and the argument
+            if stops_program(problem):
+                raise
             raise PluginError(f"the {described} has a wrong hook: {problem}") from None
         return wrapped
 
@@ -348,6 +351,8 @@ class Pipeline:
         """
         if stops_program(fault):
             raise fault
+        if sys.is_finalizing():  # modules are being taken apart: whatever fails now is no fault that could be mended
+            return [*(faults or ()), fault]
         overflow = isinstance(fault, RecursionError)
         self.overflows += overflow
         try:
