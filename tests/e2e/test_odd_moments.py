@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from scraping import Series, parsed, scrape_of
+from servers import unmeasured
 
 pytestmark = pytest.mark.e2e
 
@@ -95,7 +96,7 @@ def run(folder: Path, program: str, *arguments: str, several: bool, status: int 
     (folder / "metrics").mkdir()
     (folder / "program.py").write_text(PROLOGUE + program)
     command = [sys.executable, "program.py", *arguments]
-    environ = {**os.environ, "LLM_COMMON_APP": "shop"}
+    environ = {**unmeasured(), "LLM_COMMON_APP": "shop"}
     if several:
         environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder / "metrics")
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=120)
