@@ -6,6 +6,7 @@ its own, so that one that raises silences nobody, while wrappers (filters, limit
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -143,6 +144,8 @@ class Pipeline:
         try:
             self.manager.register(wrapped, name=f"{wrapped} #{len(self.manager.get_plugins())}")
         except Exception as problem:  # pluggy's validation names the hook and the argument
+            if stops_program(problem):
+                raise
             raise PluginError(f"the {wrapped} has a wrong hook: {problem}") from None
         return wrapped
 
@@ -358,7 +361,7 @@ class Pipeline:
         overflow = isinstance(fault, RecursionError)
         self.overflows += overflow
         self._note_fault(backend, operation, fault)
-        if not self.settings.strict:
+        if not self.settings.strict and not sys.is_finalizing():
             health = self._failed.get(backend) or self._failed.setdefault(backend, Health(self._forget))
             if health.failed(operation in BIND_HOOKS and not overflow):
                 self.log_once(
@@ -381,6 +384,8 @@ class Pipeline:
         """
         if stops_program(fault):
             raise fault
+        if sys.is_finalizing():  # modules are being taken apart: whatever fails now is no fault that could be mended
+            return
         try:
             words = f"{type(fault).__name__}: {fault}"
         except Exception:

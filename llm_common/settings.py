@@ -270,4 +270,5 @@ def main_module_name(main: object) -> str:
 
 def clean_label(text: str) -> str:
     """Return ``text`` as valid Unicode: each lone surrogate, which no exposition format can carry, becomes U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    # The interpreter knows utf-16 by itself, and has no need to look for a codec, which it may not find where it ends.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

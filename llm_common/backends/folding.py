@@ -132,9 +132,10 @@ def alone(directory: str) -> Iterator[bool]:
     """
     global _alone
     deadline, scraping = monotonic() + PATIENCE, _scraping  # which another one replaces in a forked child
-    if not scraping.acquire(timeout=PATIENCE):
-        raise TimeoutError(f"another thread has been scraping {directory!r} for {PATIENCE:g} s")
     try:
+        # In here, with no other call before it, since a signal handler may raise as soon as the lock is taken.
+        if not scraping.acquire(timeout=PATIENCE):
+            raise TimeoutError(f"another thread has been scraping {directory!r} for {PATIENCE:g} s")
         if _alone or sys.platform == "win32":
             yield False
             return
@@ -154,7 +155,8 @@ def alone(directory: str) -> Iterator[bool]:
             finally:
                 _alone = False
     finally:
-        scraping.release()
+        with suppress(RuntimeError):  # it isn't taken
+            scraping.release()
 
 
 def locked_for_process(file: FileIO) -> bool:
