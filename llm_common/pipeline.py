@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, shown, stops_program
+from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, stops_program
 from llm_common.catalog import (
     ACTION_COUNT,
     EXTRA_METRICS,
@@ -27,7 +27,7 @@ from llm_common.catalog import (
     Metric,
 )
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
-from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.errors import LLMCommonError, PluginError, TrackingError, shown
 from llm_common.health import FIRST_PAUSE, MOST_FAULTS, Health, Watched, bare, not_nested
 from llm_common.hook_objects import HookObject
 from llm_common.series_limit import SeriesLimit
@@ -63,7 +63,7 @@ class Pipeline:
             if isinstance(item, str):
                 self._register(plugins.load(item, "plugin", settings.source("plugins")), f"plugin {item!r}")
             else:
-                self._register(item, f"plugin {item!r}")
+                self._register(item, f"plugin {shown(item)}")
         self._backends: dict[str, HookObject] = {}
         self._failed: dict[str, Health] = {}
         """The backends that failed at least once."""

@@ -133,8 +133,18 @@ def hushed(text: str, variables: Mapping[str, str]) -> str:
     for name, value in sorted(variables.items(), key=lambda pair: -len(pair[1])):
         if len(value) >= SHORTEST_SECRET and SECRET.search(name):
             text = text.replace(value, "***")
-    text = re.sub(r"((?:[a-z][\w+.-]*:/+)?+)[^/\s'\"]+:[^\s'\"]*@", r"\1***@", text)
+    text = re.sub(r"[^\s'\"]+", without_credentials, text)
     return re.sub(r"(?<=[^\s'\"])\?[^\s]+(?<!['\"])", "?***", text)
+
+
+def without_credentials(word: re.Match[str]) -> str:
+    """Return a word without the credentials that it has as an address."""
+    # In steps, since one pattern for all of it takes the square of a word's length, and pages may have long ones.
+    before, _, host = word[0].rpartition("@")
+    address = re.match(r"[a-z][\w+.-]*:/+", before)
+    scheme = address[0] if address else ""
+    user, colon, _ = before.removeprefix(scheme).partition(":")
+    return f"{scheme}***@{host}" if user.rpartition("/")[2] and colon else word[0]
 
 
 def as_text(found: Sequence[Result]) -> str:
