@@ -212,7 +212,9 @@ class Draw:
         if kind == 8:
             return "".join(chr(one * 256 + two) for one, two in zip(*[iter(self.raw())] * 2, strict=False))
         if kind == 5:
-            return self.pick(NASTY) * self.number(255) * (1000 if self.raw(2) == b"\xff\xff" else 1)
+            most = 1_000_000 if self.raw(2) == b"\xff\xff" else 5_000
+            piece = self.pick(NASTY)
+            return (piece * min(self.number(255) * most // 5_000, most // (len(piece) or 1)))[:most]
         return self.raw().decode("utf-8", "replace") if kind == 6 else "".join(self.some(self.text))
 
     def amount(self) -> Any:
