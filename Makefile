@@ -51,7 +51,8 @@ bench-check: $(VENV)/.installed ## the short form of it, which fails only at twi
 bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prometheus (5 minutes; ARGS="--instances 20")
 	$(BIN)/python -m benchmarks.recording_rules $(ARGS)
 
-torture: $(VENV)/.installed ## kill real servers' workers many times under load, and print the totals (3 minutes)
+torture: $(VENV)/.installed ## kill real servers' workers under load, feed a million hostile inputs, print the totals (8 minutes)
+	$(BIN)/python tests/flooding.py
 	KILLS=50 $(BIN)/pytest --capture=no --quiet tests/e2e/test_totals.py tests/backends/test_folding.py $(ARGS)
 
 docs: $(VENV)/.installed ## build the documentation site into site/
