@@ -51,7 +51,8 @@ bench-check: $(VENV)/.installed ## the short form of it, which fails only at twi
 bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prometheus (5 minutes; ARGS="--instances 20")
 	$(BIN)/python -m benchmarks.recording_rules $(ARGS)
 
-torture: $(VENV)/.installed ## kill workers, crowd threads, storm with signals, soak for an hour; print the totals (9 minutes)
+torture: $(VENV)/.installed ## kill workers, crowd threads, flood with hostile input, soak for an hour; print totals (15 minutes)
+	$(BIN)/python tests/flooding.py
 	KILLS=50 ACTIONS=1000000 TASKS=10000 STORM=20000 SOAK=3600 \
 	$(BIN)/pytest --capture=no --quiet \
 		tests/e2e/test_totals.py tests/backends/test_folding.py \

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from llm_common.catalog import ACTION_FIRST_ITEM, ACTION_IN_PROGRESS, LLM_TOKENS, Metric
 from llm_common.contract import ActionEvent, HttpSeries, Status
+from llm_common.errors import shown
 from llm_common.settings import Settings
 from llm_common.tracker import (
     ActionTracker,
@@ -290,11 +291,3 @@ def as_size(amount: object) -> float | None:
     if type(amount) is int and amount <= EXACT:
         return amount  # whole numbers stay as they are given
     return number
-
-
-def shown(value: object) -> str:
-    """Return ``value`` as a message shows it: not too long, and whatever its ``repr`` may raise."""
-    try:
-        return f"{value!r:.100}"
-    except Exception:
-        return f"a {type(value).__name__} that can't be shown"

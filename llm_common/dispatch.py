@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import Any, Self
 
-from llm_common.bound import BoundAction, BoundHttp, bindings, forget_bindings, http_bindings, shown, stops_program
+from llm_common.bound import BoundAction, BoundHttp, bindings, forget_bindings, http_bindings, stops_program
 from llm_common.contract import HttpSeries
-from llm_common.errors import LLMCommonError
+from llm_common.errors import LLMCommonError, shown
 from llm_common.pipeline import Pipeline
 from llm_common.settings import Settings, find_pyproject, main_module_name, resolve, wants_strict
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, shown, stops_program
+from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, stops_program
 from llm_common.catalog import (
     ACTION_COUNT,
     BACKEND_ERRORS,
@@ -30,7 +30,7 @@ from llm_common.catalog import (
     Metric,
 )
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
-from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.errors import LLMCommonError, PluginError, TrackingError, shown
 from llm_common.health import FIRST_PAUSE, MOST_FAULTS, Health, Watched, bare, not_nested
 from llm_common.hook_objects import HookObject
 from llm_common.series_limit import SeriesLimit
@@ -488,7 +488,10 @@ def errors_named(hook: "HookCaller") -> Iterator[None]:
 
 def name_of(item: object) -> str:
     """Return what a backend or plugin that was given as an object is called."""
-    return str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+    try:
+        return str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+    except Exception:  # whatever its attributes raise
+        return type(item).__name__
 
 
 def raiser(hook: "HookCaller", problem: BaseException) -> HookObject | None:
