@@ -17,7 +17,6 @@ MISSING = {
     "jobs",
     "lint",
     "llm",
-    "metrics",
     "older",
     "opentelemetry",
     "performance",
