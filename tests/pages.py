@@ -19,7 +19,6 @@ MISSING = {
     "llm",
     "older",
     "opentelemetry",
-    "performance",
     "runbooks",
     "telegram",
     "testing",
