@@ -6,9 +6,6 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 RUSSIAN = ".ru.md"
 
-MISSING = {"metrics", "performance"}
-"""The pages that wait for their translation."""
-
 FENCED = re.compile(r"^( *)```.*?^\1```$", re.MULTILINE | re.DOTALL)
 COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 HEADING = re.compile(r"^(#+) (.+?)(?: \{:? *#([\w-]+) *\})?$", re.MULTILINE)
