@@ -1,10 +1,16 @@
 """Draws the pictures of the documentation: ``make pictures``.
 
-One file for each language; the site takes NAME.ru.svg where a page in Russian shows NAME.svg.
+A picture with words has one file for each language: the site takes NAME.ru.svg where a page in Russian shows NAME.svg.
 """
 
+import io
+import re
 from html import escape
 from pathlib import Path
+
+from rich.console import Console
+
+from llm_common.demo.run import Options, run_demo
 
 HERE = Path(__file__).parent
 WIDTH = 360
@@ -91,11 +97,19 @@ def way(rows: list[list[tuple[str, list[str]]]]) -> str:
     return "\n".join([start, f"<defs>{head}</defs>", *parts, "</svg>\n"])
 
 
-def pictures() -> dict[str, str]:
-    """Return what is in each file."""
+def terminal(seconds: float) -> str:
+    """Return the picture of a terminal in which the demo ran for so long."""
+    console = Console(record=True, width=100, file=io.StringIO())
+    run_demo(Options(seconds=seconds, port=0, backends="prometheus"), console)
+    svg = console.export_svg(title="llm-common demo", unique_id="demo")
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they would be asked of another host
+
+
+def drawings() -> dict[str, str]:
+    """Return what is in each file that is the same whenever it is drawn."""
     return {f"way{language}.svg": way(rows) for language, rows in WAY.items()}
 
 
 if __name__ == "__main__":
-    for name, text in pictures().items():
+    for name, text in {**drawings(), "demo.svg": terminal(30)}.items():
         (HERE / name).write_text(text, encoding="utf-8")

@@ -1,5 +1,6 @@
 """The pictures of the documentation are those that the command draws."""
 
+import re
 import runpy
 
 import pytest
@@ -8,15 +9,29 @@ from pages import ROOT, english, read
 
 pytestmark = pytest.mark.once
 
-DRAWN: dict[str, str] = runpy.run_path(str(ROOT / "docs" / "pictures.py"))["pictures"]()
+PICTURES = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+DRAWN: dict[str, str] = PICTURES["drawings"]()
 
 
 @pytest.mark.parametrize("name", DRAWN)
-def test_a_picture_is_what_the_command_draws(name: str) -> None:
+def test_a_drawing_is_what_the_command_draws(name: str) -> None:
     assert read(ROOT / "docs" / name) == DRAWN[name]
 
 
-def test_every_picture_is_shown_and_there_is_no_other() -> None:
-    assert {path.name for path in ROOT.glob("docs/*.svg")} == set(DRAWN)
+def test_the_picture_of_the_demo_shows_what_the_demo_prints() -> None:
+    shown, drawn = (words(svg) for svg in (read(ROOT / "docs" / "demo.svg"), PICTURES["terminal"](1)))
+    assert "font-face" not in drawn
+    assert {"action", "cancelled", "p95", "question_handler", "app_type", "{unknown}", "Metrics:"} <= shown
+    assert {word for word in drawn if word.endswith(("_handler", "_llm_call", "_agent", "_task"))} <= shown
+
+
+def words(svg: str) -> set[str]:
+    """Return the words that a picture shows."""
+    return set(re.sub(r"<[^>]*>", " ", svg).replace("&#160;", " ").split())
+
+
+def test_every_picture_is_shown_and_asks_for_nothing_from_outside() -> None:
     text = "".join(map(read, english()))
-    assert all(f"]({name})" in text for name in DRAWN if not name.endswith(".ru.svg"))
+    for picture in ROOT.glob("docs/*.svg"):
+        assert picture.name.endswith(".ru.svg") or f"]({picture.name})" in text
+        assert not re.search(r"(?:href|src)=|url\((?!#)|@import|font-face", read(picture))

@@ -19,7 +19,7 @@ from chromium import Tab, tab
 from pages import ROOT, english
 from servers import program
 
-pytestmark = [pytest.mark.once, pytest.mark.e2e, pytest.mark.xdist_group("site")]
+pytestmark = [pytest.mark.once, pytest.mark.e2e]
 
 DESKTOP, PHONE = 1280, 390
 LANGUAGES = {"en": "", "ru": "ru/"}

@@ -12,41 +12,41 @@ pytestmark = pytest.mark.once
 QUOTED = "monitoring"
 """The page that was written in Russian first: comments in its code are in the language of the page."""
 
-PAGES = [pytest.param(page, id=page.stem) for page in english()]
+each_page = pytest.mark.parametrize("page", [pytest.param(page, id=page.stem) for page in english()])
 
 
-def test_every_page_has_its_twin_and_every_twin_its_page() -> None:
-    russian = {page.name.removesuffix(RUSSIAN) for page in ROOT.glob(f"docs/*{RUSSIAN}")}
+def test_every_page_has_its_twin_and_no_twin_is_alone() -> None:
+    russian = {page.name.removesuffix(RUSSIAN) for page in (ROOT / "docs").glob(f"*{RUSSIAN}")}
     assert russian == {page.stem for page in english()}
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_page
 def test_headings_have_the_same_levels_and_anchors(page: Path) -> None:
     assert headings(twin(page)) == headings(page)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_page
 def test_code_is_the_same(page: Path) -> None:
     assert [without_comments(page, one) for one in code(twin(page))] == [
         without_comments(page, one) for one in code(page)
     ]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_page
 def test_links_lead_to_the_same_places(page: Path) -> None:
     assert sorted(links(twin(page))) == sorted(links(page))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_page
 def test_tables_have_the_same_cells_with_the_same_code_and_numbers(page: Path) -> None:
     assert [[literals(cell) for cell in row] for row in rows(twin(page))] == [
         [literals(cell) for cell in row] for row in rows(page)
     ]
 
 
-@pytest.mark.parametrize("page", PAGES)
+@each_page
 def test_the_twin_is_in_russian_and_the_page_in_english(page: Path) -> None:
-    assert share_of_cyrillic(twin(page)) > 0.5
+    assert share_of_cyrillic(twin(page)) > 0.6
     assert share_of_cyrillic(page) == 0
 
 
