@@ -52,7 +52,7 @@ bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prome
 	$(BIN)/python -m benchmarks.recording_rules $(ARGS)
 
 torture: $(VENV)/.installed ## kill workers, crowd threads, storm with signals, soak for an hour; print the totals (9 minutes)
-	KILLS=50 ACTIONS=1000000 TASKS=10000 STORM=20000 SOAK=3600 \
+	KILLS=50 ACTIONS=1000000 TASKS=10000 STORM=5000 SOAK=3600 \
 	$(BIN)/pytest --capture=no --quiet \
 		tests/e2e/test_totals.py tests/backends/test_folding.py \
 		tests/e2e/test_crowds.py tests/e2e/test_odd_moments.py tests/e2e/test_soak.py $(ARGS)
