@@ -23,21 +23,21 @@ WARM = max(SOAK // 10, 65)
 """When everything has happened once, also another configuration."""
 
 
-@pytest.mark.parametrize("several", [False, True], ids=["one-process", "several"])
-def test_nothing_grows(several: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["one process", "files", "one process, traced"])
+def test_nothing_grows(how: str, tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
-    environ = {**unmeasured(), **({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} if several else {})}
-    command = [sys.executable, "-m", "soaking", str(SOAK), str(WARM)]
+    environ = {**unmeasured(), **({"PROMETHEUS_MULTIPROC_DIR": str(tmp_path / "metrics")} if how == "files" else {})}
+    command = [sys.executable, "-m", "soaking", str(SOAK), str(WARM), *how.split(", ")[1:]]
     folder = Path(soaking.__file__).parent
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     warm, end = json.loads(done.stdout)
-    where = "files" if several else "one process"
-    print(f"\nsoak, {where}: after {WARM} s and after {SOAK} s, as it would have been, with every action counted")
+    print(f"\nsoak, {how}: after {WARM} s and after {SOAK} s, as it would have been, with every action counted")
     for what, before in warm.items():
         print(f"  {what}: {before:,} and {end[what]:,}")
     for what in ("threads", "descriptors", "files"):
         assert end[what] == warm[what], what
     assert end["objects"] <= warm["objects"] + 100
+    assert end["blocks"] <= warm["blocks"] + 2000
     assert end["traced KiB"] <= warm["traced KiB"] + 128  # CPython remembers which attributes were asked for
     assert end["resident KiB"] <= warm["resident KiB"] + 4096
