@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -225,7 +226,7 @@ class Draw:
         return (self.text, lambda: self.pick(NUMBERS), lambda: self.pick(ODD), lambda: self.raw())[self.number(3)]()
 
 
-class Flood:
+class Flood(ABC):
     """Something that takes hostile input, with a scrape of its own."""
 
     inputs: ClassVar[int]
@@ -258,8 +259,9 @@ class Flood:
         with self._beside:
             self.feed(Draw(data))
 
+    @abstractmethod
     def feed(self, draw: Draw) -> None:
-        raise NotImplementedError
+        """Do with one input what an application, or whoever talks to it, might do."""
 
     def check(self, lint: bool = False) -> None:
         """Let all parsers read the scrape, Prometheus's own if ``lint``, and begin anew."""

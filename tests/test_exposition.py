@@ -1,9 +1,12 @@
 import asyncio
 import gzip
 import logging
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.request import urlopen
 from wsgiref.validate import validator
 
 import pytest
@@ -20,6 +23,7 @@ from llm_common.prometheus import (
     render_metrics,
 )
 from scraping import Scrape, parsed
+from serving import uvicorn_server
 
 TEXT = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -214,3 +218,21 @@ def test_the_documented_door_opens_only_to_what_it_lists() -> None:
         assert getattr(door, name)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         door.nonsense
+
+
+@pytest.mark.usefixtures("filled")
+def test_many_who_scrape_a_mounted_endpoint_at_once_get_the_same_exact_page(registry: CollectorRegistry) -> None:
+    together = threading.Barrier(64)
+    with uvicorn_server(metrics_asgi_app(registry), lifespan="off", timeout_keep_alive=1) as (host, port):
+
+        def scraped(_: int) -> bytes:
+            together.wait(30)
+            with urlopen(f"http://{host}:{port}/metrics", timeout=60) as answer:
+                return bytes(answer.read())
+
+        with (
+            socket.create_connection((host, port)) as slow,  # which reads nothing of its answer
+            ThreadPoolExecutor(64) as pool,
+        ):
+            slow.sendall(b"GET /metrics HTTP/1.1\r\nHost: h\r\n\r\n")
+            assert set(pool.map(scraped, range(64))) == {generate_latest(registry)}

@@ -266,6 +266,21 @@ def test_a_client_that_drips_is_cut_off(filled: None, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("closed", [False, True], ids=["in time", "by close()"])
+def test_a_client_that_never_shakes_hands_is_cut_off(
+    filled: None, certificate: "Certificate", closed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "CLIENT_TIMEOUT", 1000 if closed else 0.1)
+    with ExitStack() as stack:
+        server = stack.enter_context(start_metrics_server(certfile=certificate.both))
+        client = connected(stack, server, b"")
+        eventually(lambda: len(server._server.clients) == 1 or not closed)
+        if closed:
+            server.close()
+        assert client.recv(1000) == b""
+
+
+@pytest.mark.usefixtures("nothing_stays")
 def test_who_waits_for_an_answer_that_takes_long_is_not_cut_off(
     filled: None, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
