@@ -51,8 +51,12 @@ bench-check: $(VENV)/.installed ## the short form of it, which fails only at twi
 bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prometheus (5 minutes; ARGS="--instances 20")
 	$(BIN)/python -m benchmarks.recording_rules $(ARGS)
 
-torture: $(VENV)/.installed ## kill real servers' workers many times under load, and print the totals (3 minutes)
-	KILLS=50 $(BIN)/pytest --capture=no --quiet tests/e2e/test_totals.py tests/backends/test_folding.py $(ARGS)
+torture: $(VENV)/.installed ## kill workers, crowd threads, flood with hostile input, soak for an hour; print totals (15 minutes)
+	$(BIN)/python tests/flooding.py
+	KILLS=50 ACTIONS=1000000 TASKS=10000 STORM=20000 SOAK=3600 \
+	$(BIN)/pytest --capture=no --quiet \
+		tests/e2e/test_totals.py tests/backends/test_folding.py \
+		tests/e2e/test_crowds.py tests/e2e/test_odd_moments.py tests/e2e/test_soak.py $(ARGS)
 
 docs: $(VENV)/.installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

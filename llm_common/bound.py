@@ -7,11 +7,15 @@ That loop is written out each time: as a function of its own it made an action u
 import math
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from signal import getsignal, valid_signals
+from sys import is_finalizing
 from threading import RLock
 from typing import Any, Protocol
 
 from llm_common.catalog import ACTION_FIRST_ITEM, ACTION_IN_PROGRESS, LLM_TOKENS, Metric
 from llm_common.contract import ActionEvent, HttpSeries, Status
+from llm_common.errors import shown
 from llm_common.settings import Settings
 from llm_common.tracker import (
     ActionTracker,
@@ -117,7 +121,7 @@ class BoundAction:
             self.misused("size", f"size({shown(amount)}) is no size; accepted: a finite number that isn't negative")
             return
         if self.enders:
-            with size_lock:
+            with nullcontext() if is_finalizing() else size_lock:  # which a daemon thread may have, standing still
                 tracker._size = (tracker._size or 0) + number
         faults: list[BaseException] | None = None
         for backend, sized in self.sizers:
@@ -243,13 +247,28 @@ def takes_samples(recorder: object) -> bool:
 def stops_program(exception: BaseException) -> bool:
     """Return whether ``exception`` passes through whatever raised it, since it is no fault of that.
 
-    A signal handler raises ``KeyboardInterrupt`` or ``SystemExit`` wherever the program is at the moment, and greenlets
-    are ended and timed out wherever they wait. Everything else that leaves a backend is its fault, ``CancelledError``
-    and ``GeneratorExit`` too: no backend is awaited or iterated, so nobody can have thrown them in.
+    A signal handler raises ``KeyboardInterrupt``, ``SystemExit`` or an exception of its own, such as that of a time
+    limit, wherever the program is at the moment, and greenlets are ended and timed out wherever they wait. Everything
+    else that leaves a backend is its fault, ``CancelledError`` and ``GeneratorExit`` too: no backend is awaited or
+    iterated, so nobody can have thrown them in.
     """
-    return isinstance(exception, KeyboardInterrupt | SystemExit) or any(
-        one.__module__.partition(".")[0] in GREENLETS for one in type(exception).__mro__
+    return (
+        isinstance(exception, KeyboardInterrupt | SystemExit)
+        or any(one.__module__.partition(".")[0] in GREENLETS for one in type(exception).__mro__)
+        or from_signal_handler(exception)
     )
+
+
+def from_signal_handler(exception: BaseException) -> bool:
+    """Return whether one of the program's signal handlers raised ``exception``, by the traceback."""
+    handlers = [getsignal(number) for number in valid_signals()]
+    codes = [getattr(getattr(one, "__func__", one), "__code__", None) for one in handlers]  # of functions and methods
+    traceback = exception.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code in codes:
+            return True
+        traceback = traceback.tb_next
+    return False
 
 
 GREENLETS = ("greenlet", "gevent", "eventlet")
@@ -263,18 +282,12 @@ def as_size(amount: object) -> float | None:
     """Return ``amount`` as a finite number that isn't negative, or ``None`` where it is none."""
     try:
         number = float(amount) if hasattr(amount, "__float__") else math.nan
-    except Exception:  # whatever the object's own conversion raises
+    except Exception as problem:  # whatever the object's own conversion raises
+        if from_signal_handler(problem):
+            raise
         return None
     if not 0 <= number < math.inf:
         return None
     if type(amount) is int and amount <= EXACT:
         return amount  # whole numbers stay as they are given
     return number
-
-
-def shown(value: object) -> str:
-    """Return ``value`` as a message shows it: not too long, and whatever its ``repr`` may raise."""
-    try:
-        return f"{value!r:.100}"
-    except Exception:
-        return f"a {type(value).__name__} that can't be shown"

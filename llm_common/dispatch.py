@@ -16,9 +16,9 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import Any, Self
 
-from llm_common.bound import BoundAction, BoundHttp, bindings, forget_bindings, http_bindings, shown
+from llm_common.bound import BoundAction, BoundHttp, bindings, forget_bindings, http_bindings, stops_program
 from llm_common.contract import HttpSeries
-from llm_common.errors import LLMCommonError
+from llm_common.errors import LLMCommonError, shown
 from llm_common.pipeline import Pipeline
 from llm_common.settings import Settings, find_pyproject, main_module_name, resolve, wants_strict
 
@@ -163,7 +163,7 @@ def _first_use() -> Pipeline:
         state.beginning.discard(thread)
     if chosen is not pipeline:  # another thread was faster
         pipeline.shutdown(SHUTDOWN_TIMEOUT, chosen.objects())
-    elif complaint:
+    elif complaint and not sys.is_finalizing():  # when nothing can be imported any more
         with suppress(Exception):  # a broken log handler must not reach the application
             unforeseen = None if isinstance(complaint, LLMCommonError) else complaint
             logger.error("llm_common: %s No metrics are recorded until this is mended.", complaint, exc_info=unforeseen)
@@ -177,14 +177,14 @@ def _from_environment() -> tuple[Pipeline, Exception | None]:
         settings = read_settings({})
         return Pipeline(settings), None
     except Exception as problem:
-        if settings.strict if settings else wants_strict(os.environ):
+        if stops_program(problem) or (settings.strict if settings else wants_strict(os.environ)):
             raise
         return nothing_recorded(), problem
 
 
 def nothing_recorded(settings: Settings | None = None) -> Pipeline:
     """Return a pipeline that records nothing."""
-    return Pipeline(replace(settings or Settings(app="unknown"), backends=("noop",), plugins=()))
+    return Pipeline(replace(settings or Settings(app="unknown"), backends=(), plugins=()))
 
 
 def read_settings(overrides: Mapping[str, object]) -> Settings:

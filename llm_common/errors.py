@@ -32,3 +32,11 @@ class PluginError(LLMCommonError):
 
 class TrackingError(LLMCommonError, ValueError):
     """A tracker was used wrongly: an impossible size, a failure declared after the end."""
+
+
+def shown(value: object) -> str:
+    """Return ``value`` as a message shows it: not too long, and whatever its ``repr`` may raise."""
+    try:
+        return f"{value!r:.100}"
+    except Exception:
+        return f"a {type(value).__name__} that can't be shown"

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 
+from llm_common.errors import shown
 from llm_common.settings import clean_label
 
 MOST = 128
@@ -17,12 +18,12 @@ def exemplar_labels(labels: object) -> dict[str, str]:
     Raises :class:`TypeError` or :class:`ValueError` that says what is accepted.
     """
     if not isinstance(labels, Mapping):
-        raise TypeError(f"{labels!r:.100} are no labels of an exemplar; accepted: a mapping of names to texts, or None")
+        raise TypeError(f"{shown(labels)} are no labels of an exemplar; accepted: a mapping of names to texts, or None")
     checked: dict[str, str] = {}
     for name, value in labels.items():
         if not isinstance(name, str) or not NAME.fullmatch(name) or not isinstance(value, str):
             raise ValueError(
-                f"{name!r:.100}: {value!r:.100} is no label of an exemplar; accepted: letters, digits and _ as the "
+                f"{shown(name)}: {shown(value)} is no label of an exemplar; accepted: letters, digits and _ as the "
                 "name, and a text"
             )
         checked[name] = clean_label(value)

@@ -5,8 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from llm_common import hookspecs
-from llm_common.bound import shown
-from llm_common.errors import PluginError
+from llm_common.errors import PluginError, shown
 
 MARK = f"{hookspecs.PROJECT}_impl"
 """The attribute by which ``@hookimpl`` marks a function; it holds the options that were given."""

@@ -5,6 +5,7 @@ from time import perf_counter
 from llm_common.bound import http_bindings, stops_program
 from llm_common.contract import HttpSeries
 from llm_common.dispatch import bind_http, misused
+from llm_common.errors import shown
 from llm_common.http_labels import (
     ERROR,
     LONG,
@@ -90,19 +91,19 @@ def http_tracking(
     labels: dict[str, object] = {"app_type": app_type, "resource": resource, "method": method}
     for label, value in labels.items():
         if not isinstance(value, str):
-            raise TypeError(f"{label} of an HTTP exchange must be a string, not {value!r:.100}")
+            raise TypeError(f"{label} of an HTTP exchange must be a string, not {shown(value)}")
     checked_app_type(app_type)
     status = status_label(status_code)
-    if status == ERROR and status_code not in (ERROR, None):
+    if status == ERROR and status_code is not None and not (isinstance(status_code, str) and status_code == ERROR):
         misused(
-            f"http_tracking(status_code={status_code!r:.100}) is no status, and is counted as error; accepted: a code "
+            f"http_tracking(status_code={shown(status_code)}) is no status, and is counted as error; accepted: a code "
             "of three digits, error, timeout or cancelled"
         )
     numbers: dict[str, object] = {"duration": duration, "request_size": request_size, "response_size": response_size}
     for name, number in numbers.items():
         if not isinstance(number, int | float) or not 0 <= number < GREATEST:
             misused(
-                f"http_tracking({name}={number!r:.100}) is no measurement; accepted: a number from 0 on, below 2**63"
+                f"http_tracking({name}={shown(number)}) is no measurement; accepted: a number from 0 on, below 2**63"
             )
             return
     if clear_resource_path:

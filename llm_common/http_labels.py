@@ -8,6 +8,8 @@ import re
 from functools import lru_cache
 from urllib.parse import unquote
 
+from llm_common.errors import shown
+
 SERVER = "app_api"
 """The ``app_type`` of requests that the application serves."""
 
@@ -51,7 +53,7 @@ def checked_app_type(app_type: str) -> str:
         '"app_api" is for those that are served'
     )
     if not isinstance(app_type, str):
-        raise TypeError(f"app_type must be a string, not {app_type!r:.100}; {expected}")
+        raise TypeError(f"app_type must be a string, not {shown(app_type)}; {expected}")
     if not app_type:
         raise ValueError(f"app_type is empty; {expected}")
     return app_type

@@ -7,10 +7,13 @@ import re
 import socket
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from errno import EINVAL
 from http import HTTPStatus
+from math import inf
 from socketserver import TCPServer, ThreadingMixIn
-from threading import Thread
+from threading import Event, Thread
+from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, cast
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -24,8 +27,17 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("llm_common")
 
-IDLE_TIMEOUT = 30.0
-"""How long, in seconds, the metrics server waits for a client that is silent."""
+MOST_CLIENTS = 32
+"""How many clients the metrics server has at a time, each in a thread. Further ones wait until it is their turn."""
+
+CLIENT_TIMEOUT = 30.0
+"""How long, in seconds, a client may take to send its request, and as long again to take the answer."""
+
+PATIENCE = 1.0
+"""The same where there are :data:`MOST_CLIENTS` and others wait."""
+
+CLIENT = "llm_common.client"
+"""Where the environ of a request has the client's socket."""
 
 
 def guarded(app: WSGIApp, token: str) -> WSGIApp:
@@ -45,16 +57,64 @@ def guarded(app: WSGIApp, token: str) -> WSGIApp:
 
 
 class _Handler(WSGIRequestHandler):
-    timeout = IDLE_TIMEOUT
+    timeout = CLIENT_TIMEOUT
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
-        logger.debug(format, *args)
+    def get_environ(self) -> dict[str, Any]:
+        return {**super().get_environ(), CLIENT: self.request}
+
+    def log_message(self, *_: object) -> None:
+        """Log nothing: it would have what the client sent, which may be a secret in the wrong place."""
 
 
 class _Server(ThreadingMixIn, WSGIServer):
     daemon_threads = True
     block_on_close = False
+    request_queue_size = 128
     tls: "SSLContext | None" = None
+
+    def __init__(self, *args: Any) -> None:
+        self.clients: dict[socket.socket, float] = {}
+        """Since when each client keeps its thread waiting; infinite while its answer is being made."""
+        self.left = Event()
+        """Set when one of them has left, and when the server is closed."""
+        self.closing = False
+        super().__init__(*args)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        while len(self.clients) >= MOST_CLIENTS and not self.closing:
+            self.let_go(PATIENCE)
+            self.left.wait(0.05)
+            self.left.clear()
+        self.clients[request] = monotonic()
+        super().process_request(request, client_address)
+
+    def get_app(self) -> WSGIApp:
+        app = cast("WSGIApp", super().get_app())
+
+        def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+            client = environ[CLIENT]
+            self.clients[client] = inf
+            try:
+                return app(environ, start_response)
+            finally:
+                self.clients[client] = monotonic()
+
+        return answer
+
+    def shutdown_request(self, request: Any) -> None:
+        super().shutdown_request(request)
+        self.clients.pop(request, None)
+        self.left.set()
+
+    def service_actions(self) -> None:
+        self.let_go(CLIENT_TIMEOUT)
+
+    def let_go(self, patience: float) -> None:
+        """Cut off the clients that have kept their threads waiting for longer than this, in seconds."""
+        for client, since in list(self.clients.items()):
+            if monotonic() - since > patience:
+                with suppress(OSError):  # it has left just now
+                    socket.socket.shutdown(client, socket.SHUT_RDWR)  # of TLS's own, another thread may be in it
 
     def get_request(self) -> tuple[Any, Any]:
         request, address = super().get_request()
@@ -75,7 +135,7 @@ class _Server(ThreadingMixIn, WSGIServer):
 class MetricsServer:
     """A running metrics server. Close it with :meth:`close` or by using it in a ``with`` statement."""
 
-    def __init__(self, server: WSGIServer) -> None:
+    def __init__(self, server: _Server) -> None:
         self._server = server
         # The interval bounds how long close() takes; asking twenty times a second costs nothing.
         self._thread = Thread(target=server.serve_forever, args=(0.05,), name="llm_common metrics server", daemon=True)
@@ -95,14 +155,16 @@ class MetricsServer:
     def url(self) -> str:
         """Where to scrape it."""
         host = f"[{self.addr}]" if ":" in self.addr else self.addr
-        scheme = "https" if cast("_Server", self._server).tls else "http"
+        scheme = "https" if self._server.tls else "http"
         return f"{scheme}://{host}:{self.port}/metrics"
 
     def close(self) -> None:
-        """Stop listening. May be called more than once."""
-        if self._thread.is_alive():
+        """Stop listening, and let go of all clients. May be called more than once."""
+        if self._thread.is_alive():  # which it isn't in a forked child, whose parent has the clients
+            self._server.closing = True
             self._server.shutdown()
             self._thread.join()
+            self._server.let_go(-inf)
         self._server.server_close()
 
     def __enter__(self) -> Self:
@@ -146,7 +208,7 @@ def start_metrics_server(
     try:
         family, _, _, _, address = socket.getaddrinfo(addr, port, type=socket.SOCK_STREAM)[0]
         server_class: type[_Server] = type("_FamilyServer", (_Server,), {"address_family": family, "tls": tls})
-        server: WSGIServer = make_server(str(address[0]), port, app, server_class, _Handler)
+        server = make_server(str(address[0]), port, app, server_class, _Handler)
     except OSError as problem:
         why = problem.strerror or problem
         raise OSError(

@@ -6,6 +6,7 @@ its own, so that one that raises silences nobody, while wrappers (filters, limit
 """
 
 import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import pluggy
 
 from llm_common import hookspecs, plugins
-from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, shown, stops_program
+from llm_common.bound import BoundAction, BoundHttp, BoundMetric, forget_bindings, stops_program
 from llm_common.catalog import (
     ACTION_COUNT,
     BACKEND_ERRORS,
@@ -29,7 +30,7 @@ from llm_common.catalog import (
     Metric,
 )
 from llm_common.contract import ActionEvent, ExemplarSource, HttpSeries, Status
-from llm_common.errors import LLMCommonError, PluginError, TrackingError
+from llm_common.errors import LLMCommonError, PluginError, TrackingError, shown
 from llm_common.health import FIRST_PAUSE, MOST_FAULTS, Health, Watched, bare, not_nested
 from llm_common.hook_objects import HookObject
 from llm_common.series_limit import SeriesLimit
@@ -143,6 +144,8 @@ class Pipeline:
         try:
             self.manager.register(wrapped, name=f"{wrapped} #{len(self.manager.get_plugins())}")
         except Exception as problem:  # pluggy's validation names the hook and the argument
+            if stops_program(problem):
+                raise
             raise PluginError(f"the {wrapped} has a wrong hook: {problem}") from None
         return wrapped
 
@@ -358,7 +361,7 @@ class Pipeline:
         overflow = isinstance(fault, RecursionError)
         self.overflows += overflow
         self._note_fault(backend, operation, fault)
-        if not self.settings.strict:
+        if not self.settings.strict and not sys.is_finalizing():
             health = self._failed.get(backend) or self._failed.setdefault(backend, Health(self._forget))
             if health.failed(operation in BIND_HOOKS and not overflow):
                 self.log_once(
@@ -381,6 +384,8 @@ class Pipeline:
         """
         if stops_program(fault):
             raise fault
+        if sys.is_finalizing():  # modules are being taken apart: whatever fails now is no fault that could be mended
+            return
         try:
             words = f"{type(fault).__name__}: {fault}"
         except Exception:
@@ -483,7 +488,10 @@ def errors_named(hook: "HookCaller") -> Iterator[None]:
 
 def name_of(item: object) -> str:
     """Return what a backend or plugin that was given as an object is called."""
-    return str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+    try:
+        return str(getattr(item, "name", None) or getattr(item, "__name__", None) or type(item).__name__)
+    except Exception:  # whatever its attributes raise
+        return type(item).__name__
 
 
 def raiser(hook: "HookCaller", problem: BaseException) -> HookObject | None:

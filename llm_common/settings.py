@@ -20,7 +20,7 @@ from llm_common.catalog import (
     HTTP_SIZE_BUCKETS,
     Buckets,
 )
-from llm_common.errors import ConfigurationError
+from llm_common.errors import ConfigurationError, shown
 
 DEFAULT_BACKENDS = ("prometheus",)
 TABLE = "tool.llm_common"
@@ -28,6 +28,8 @@ TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
 ALL = "all"
 """Stands for every metric beside the contract."""
+LONGEST_LABEL = 1000
+"""How many characters of a label's value are kept: the scrape has it on each of the many lines of a series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,35 +93,34 @@ def find_pyproject(directory: Path) -> Pyproject | None:
 
             try:
                 document = tomllib.loads(path.read_text(encoding="utf-8"))
-            except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as problem:
+            except (OSError, ValueError, RecursionError) as problem:  # no UTF-8, no TOML, or nested without end
                 raise ConfigurationError(f"{path} can't be read: {problem}") from problem
             tool = document.get("tool", {})
             table = tool.get("llm_common") if isinstance(tool, dict) else None
             if table is None:
                 return None
             if not isinstance(table, dict):
-                raise ConfigurationError(f"[{TABLE}] in {path} is {table!r}; it must be a table")
+                raise ConfigurationError(f"[{TABLE}] in {path} is {shown(table)}; it must be a table")
             return Pyproject(path, table)
     return None
 
 
 def _text(value: object, source: str) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{source} is {value!r}; accepted: a text that isn't empty")
+        raise ConfigurationError(f"{source} is {shown(value)}; accepted: a text that isn't empty")
     if not value.strip():
-        raise ConfigurationError(f"{source} is {value!r}, which is empty; accepted: a text that isn't empty")
+        raise ConfigurationError(f"{source} is {shown(value)}, which is empty; accepted: a text that isn't empty")
     return clean_label(value.strip())
 
 
 def _names(value: object, source: str) -> tuple[object, ...]:
-    if isinstance(value, str):
-        parts: Iterable[object] = value.split(",")
-    elif isinstance(value, Iterable) and not isinstance(value, bytes | Mapping):
-        parts = value
-    else:
+    try:
+        parts: Any = None if isinstance(value, bytes | Mapping) else value
+        parts = parts.split(",") if isinstance(parts, str) else [*parts]
+    except Exception:  # whatever going through it raises
         raise ConfigurationError(
-            f"{source} is {value!r}; accepted: names, separated by commas, or a list of names and objects"
-        )
+            f"{source} is {shown(value)}; accepted: names, separated by commas, or a list of names and objects"
+        ) from None
     found: list[object] = []
     for part in parts:
         # Names are compared by value, objects by identity: two backends that compare equal are still two.
@@ -134,11 +135,11 @@ def _names(value: object, source: str) -> tuple[object, ...]:
 
 
 def _strict(value: object, source: str) -> bool:
-    if value in (0, 1):  # False and True as well
+    if isinstance(value, int) and value in (0, 1):  # False and True as well
         return bool(value)
     if isinstance(value, str) and value.strip().lower() in TRUE + FALSE:
         return value.strip().lower() in TRUE
-    raise ConfigurationError(f"{source} is {value!r}; accepted: {', '.join(TRUE)} or {', '.join(FALSE)}")
+    raise ConfigurationError(f"{source} is {shown(value)}; accepted: {', '.join(TRUE)} or {', '.join(FALSE)}")
 
 
 def _buckets(value: object, source: str) -> tuple[float, ...]:
@@ -146,21 +147,21 @@ def _buckets(value: object, source: str) -> tuple[float, ...]:
     parts: Iterable[Any] = value.split(",") if isinstance(value, str) else value  # type: ignore[assignment]
     try:
         bounds = [float(part) for part in parts]
-    except (TypeError, ValueError):
-        raise ConfigurationError(f"{source} is {value!r}; {accepted}") from None
+    except Exception:  # whatever going through it, or a conversion to a number, raises
+        raise ConfigurationError(f"{source} is {shown(value)}; {accepted}") from None
     if bounds and bounds[-1] == math.inf:
         del bounds[-1]
     ascending = all(low < high for low, high in pairwise(bounds))
     if not bounds or not ascending or not all(0 < bound < math.inf for bound in bounds):
-        raise ConfigurationError(f"{source} is {value!r}; {accepted}")
+        raise ConfigurationError(f"{source} is {shown(value)}; {accepted}")
     return tuple(bounds)
 
 
 def _extras(value: object, source: str) -> tuple[str, ...]:
     names = _names(value, source)
     for name in names:
-        if name not in EXTRA_METRICS and name != ALL:
-            raise ConfigurationError(f"{source} has {name!r}; accepted: {', '.join((*EXTRA_METRICS, ALL))}")
+        if not isinstance(name, str) or name not in (*EXTRA_METRICS, ALL):
+            raise ConfigurationError(f"{source} has {shown(name)}; accepted: {', '.join((*EXTRA_METRICS, ALL))}")
     return tuple(one for one in EXTRA_METRICS if one in names or ALL in names)
 
 
@@ -170,7 +171,7 @@ def _limit(value: object, source: str) -> int:
     except ValueError:
         number = value
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise ConfigurationError(f"{source} is {value!r}; accepted: a whole number from 1 on")
+        raise ConfigurationError(f"{source} is {shown(value)}; accepted: a whole number from 1 on")
     return number
 
 
@@ -204,7 +205,8 @@ def _check_keys(pyproject: Pyproject) -> None:
             close = difflib.get_close_matches(key, READERS, n=1)
             hint = f"; did you mean {close[0]!r}?" if close else ""
             raise ConfigurationError(
-                f"[{TABLE}] in {pyproject.path} has an unknown setting {key!r}{hint} (accepted: {', '.join(READERS)})"
+                f"[{TABLE}] in {pyproject.path} has an unknown setting {shown(key)}{hint} "
+                f"(accepted: {', '.join(READERS)})"
             )
 
 
@@ -248,7 +250,7 @@ def resolve(
         sources[name] = source
         if name == "backends" and not values[name]:
             raise ConfigurationError(
-                f"{source} is {raw!r}, which names no backend; "
+                f"{source} is {shown(raw)}, which names no backend; "
                 "accepted: names such as prometheus or memory; noop switches metrics off"
             )
     return Settings(**values, sources=MappingProxyType(sources))
@@ -269,5 +271,11 @@ def main_module_name(main: object) -> str:
 
 
 def clean_label(text: str) -> str:
-    """Return ``text`` as valid Unicode: each lone surrogate, which no exposition format can carry, becomes U+FFFD."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    """Return ``text`` as a label's value: valid Unicode, and not too long.
+
+    Each lone surrogate, which no exposition format can carry, becomes U+FFFD; what is past the limit becomes ``…``.
+    """
+    if len(text) > LONGEST_LABEL:
+        text = text[: LONGEST_LABEL - 1] + "…"
+    # The interpreter knows utf-16 by itself, and has no need to look for a codec, which it may not find where it ends.
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -22,7 +22,7 @@ def action_tracking(name: str) -> ActionTracker:
     """
     try:
         action = bindings[name]
-    except (KeyError, TypeError):  # used for the first time, or no name at all
+    except Exception:  # used for the first time, or no name at all, whatever its hash raises
         action = None
     if action is None:
         action = bind(name)

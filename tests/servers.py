@@ -59,6 +59,11 @@ def running(command: list[str], **options: Any) -> Iterator[subprocess.Popen[str
                 stream.close()
 
 
+def unmeasured() -> dict[str, str]:
+    """Return this environment for a process whose coverage isn't measured, which would disturb it."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE_PROCESS_")}
+
+
 def free_port() -> int:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -321,7 +321,23 @@ def test_an_unforeseen_fault_at_first_use_is_logged_with_its_traceback(
     track()
     (record,) = caplog.records
     assert record.exc_info
-    assert calls == ["prometheus", "noop"]
+    assert calls == ["prometheus"]
+
+
+def test_what_fails_while_the_interpreter_ends_is_told_to_nobody_and_switches_nothing_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "is_finalizing", lambda: True)
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    track()
+    faulty = FaultyBackend("finished")
+    configure(app="shop_bot", backends=[faulty])
+    for _ in range(100):
+        track()
+    assert caplog.text == ""
+    faulty.broken = ()
+    track()
+    assert faulty.calls[-1] == ("menu_handler", "ok")
 
 
 def test_a_fault_at_first_use_raises_in_strict_mode(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from llm_common import action_tracking, configure, dispatch, hookimpl, http_tracking, shutdown
-from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.memory import MemoryBackend, MetricRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, stops_program
-from llm_common.contract import FOLD_AT
+from llm_common.catalog import BACKEND_ERRORS, Metric
+from llm_common.contract import FOLD_AT, Status
+from llm_common.exposition import respond
 from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched
 from llm_common.http_exchange import Exchange
 from llm_common.prometheus import render_metrics
@@ -285,6 +287,82 @@ def request_once() -> None:
     except KeyError as problem:
         exchange.end("500", "items", problem)
         raise
+
+
+class Refusing:
+    """A collector, or a backend, that can't show what it has; as a backend it can't count either."""
+
+    name = "refusing"
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> None:
+        """Record nothing."""
+
+    def collect(self) -> list[Any]:
+        raise OSError("no")
+
+
+def faults_of(memory: MemoryBackend) -> list[tuple[str, ...]]:
+    return [one.values for one in memory.records if isinstance(one, MetricRecord) and one.metric is BACKEND_ERRORS]
+
+
+def test_a_backend_that_cannot_be_shown_is_counted(registry: CollectorRegistry) -> None:
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[Refusing(), memory])
+    assert respond("GET", "", {}, None).status == 200
+    assert faults_of(memory) == [("refusing", "collect", "dev", "shop_bot")]
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), memory])
+    registry.register(Refusing())
+    assert respond("GET", "", {}, None).status == 500
+    assert faults_of(memory)[1:] == [("prometheus", "collect", "dev", "shop_bot")]
+    assert respond("GET", "", {}, registry).status == 500
+    configure(app="shop_bot", backends=[memory])  # whose registry isn't shown
+    assert len(faults_of(memory)) == 2
+
+
+def test_a_backend_on_the_registry_of_another_counts_a_fault_once(registry: CollectorRegistry) -> None:
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), PrometheusBackend(registry), Raising()])
+    with action_tracking("menu_handler"):
+        pass
+    (line,) = [one for one in render_metrics()[0].decode().splitlines() if one.startswith("genapp_backend_errors")]
+    assert line.endswith(" 1.0")
+
+
+def test_a_backend_that_is_switched_off_is_not_asked_to_count() -> None:
+    off, memory = Raising(), MemoryBackend()
+    configure(app="shop_bot", backends=[off, Refusing(), memory])
+    for _ in range(MOST_FAULTS + 5):
+        with action_tracking("menu_handler"):
+            pass
+    assert len(faults_of(memory)) == off.counted == MOST_FAULTS
+    assert respond("GET", "", {}, None).status == 200
+    assert (len(faults_of(memory)), off.counted) == (MOST_FAULTS + 1, MOST_FAULTS)
+
+
+class Raising:
+    """Fails with every action, and counts faults."""
+
+    name = "raising"
+    counted = 0
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> "Raising":
+        """Record by raising."""
+        return self
+
+    @hookimpl
+    def llm_common_bind_metric(self, metric: Metric) -> "Raising":
+        """Record well."""
+        return self
+
+    def finished(self, status: Status, seconds: float) -> None:
+        raise OSError("no")
+
+    def sized(self, amount: float) -> None:
+        """Do nothing."""
+
+    def record(self, amount: float) -> None:
+        self.counted += 1
 
 
 class Interrupted(set[int]):

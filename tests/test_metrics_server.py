@@ -1,14 +1,20 @@
 """The server for applications that have no web server of their own."""
 
+import hmac
 import http.client
 import logging
+import os
 import socket
 import ssl
 import subprocess
 import sys
+import threading
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
@@ -25,9 +31,9 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
 )
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
-from llm_common import action_tracking
+from llm_common import action_tracking, metrics_server
 from llm_common.prometheus import MetricsServer, start_metrics_server
 from scraping import Scrape
 
@@ -108,7 +114,7 @@ def test_a_client_that_resets_is_only_a_debug_message(
     try:
         raise ConnectionResetError
     except ConnectionResetError:
-        server._server.handle_error(None, None)  # type: ignore[arg-type]
+        server._server.handle_error(None, None)
     assert "went away" in caplog.text
     assert capfd.readouterr().err == ""
 
@@ -162,6 +168,195 @@ def test_a_token_that_no_request_could_carry_is_an_error_that_doesn_t_tell_it(to
     assert not token or token not in str(caught.value)
     with pytest.raises(TypeError, match="is no text; accepted"):
         start_metrics_server(token=b"bytes")  # type: ignore[arg-type]
+
+
+def test_tokens_are_compared_in_constant_time(filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, compare = [], hmac.compare_digest
+
+    def watched(given: bytes, expected: bytes) -> bool:
+        compared.append((given, expected))
+        return compare(given, expected)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    app = metrics_server.guarded(lambda environ, start_response: [b"shown"], TOKEN)
+    for given in (TOKEN, f"{TOKEN}x", "", "\xe9", "\u043a\u043b\u044e\u0447", "\ud800"):
+        parts = app({"HTTP_AUTHORIZATION": f"Bearer {given}"}, lambda *_: None)
+        assert (b"".join(parts) == b"shown") is (given == TOKEN)
+    assert len(compared) == 6
+    assert {expected for _, expected in compared} == {f"Bearer {TOKEN}".encode()}
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Wait until something holds, for as long as a busy machine may need."""
+    deadline = time.monotonic() + 30
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+
+
+@pytest.fixture
+def nothing_stays() -> Iterator[None]:
+    """See to it that there are as many threads and descriptors afterwards as before."""
+    socket.create_server(("127.0.0.1", 0)).close()
+    threads, before = threading.active_count(), descriptors()
+    yield
+    eventually(lambda: threading.active_count() <= threads and descriptors() <= before)
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_many_who_scrape_at_once_get_the_same_exact_page(filled: None, registry: CollectorRegistry) -> None:
+    expected = generate_latest(registry)
+    together = threading.Barrier(64)
+    with start_metrics_server() as server:
+
+        def scrape(_: int) -> bytes:
+            together.wait(30)
+            with urllib.request.urlopen(server.url) as answer:
+                return bytes(answer.read())
+
+        with ThreadPoolExecutor(64) as pool:
+            assert set(pool.map(scrape, range(64))) == {expected}
+
+
+def connected(stack: ExitStack, server: MetricsServer, sent: bytes) -> socket.socket:
+    client = stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=30))
+    client.sendall(sent)
+    return client
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_slow_clients_take_no_more_than_their_share_and_others_are_answered(
+    filled: None, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(metrics_server, "PATIENCE", 0.1)
+    before = threading.active_count()
+    large = Gauge("large", "more than any buffer takes", ["text"], registry=registry)
+    for number in range(100):
+        large.labels(f"{number}" + "x" * 100_000).set(1)
+    with start_metrics_server() as server, ExitStack() as stack:
+        for number in range(128):
+            if number % 2:
+                connected(stack, server, b"GET /metrics HT")  # and never more of it
+            else:
+                connected(stack, server, b"GET /metrics HTTP/1.1\r\n\r\n")  # and never reads the answer
+        with urllib.request.urlopen(server.url + "?name[]=genapp_action_count_total", timeout=30) as answer:
+            assert b"menu_handler" in answer.read()
+        assert threading.active_count() <= before + metrics_server.MOST_CLIENTS + 1
+    assert metrics_server.MOST_CLIENTS < 64
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_a_client_that_drips_is_cut_off(filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "CLIENT_TIMEOUT", 0.2)
+    with start_metrics_server() as server, ExitStack() as stack:
+        client = connected(stack, server, b"GET /metrics HTTP/1.1\r\n")
+
+        def is_cut() -> bool:
+            try:
+                client.sendall(b"a: b\r\n")
+            except ConnectionError:
+                return True
+            return False
+
+        eventually(is_cut)
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_who_waits_for_an_answer_that_takes_long_is_not_cut_off(
+    filled: None, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATIENCE", "CLIENT_TIMEOUT"):
+        monkeypatch.setattr(metrics_server, name, 0.1)
+    monkeypatch.setattr(metrics_server, "MOST_CLIENTS", 1)
+    began, go_on = threading.Event(), threading.Event()
+    slow = Gauge("slow", "waits for the test", registry=registry)
+
+    def value() -> float:
+        began.set()
+        assert go_on.wait(30)
+        return 1
+
+    slow.set_function(value)
+    with start_metrics_server() as server, ThreadPoolExecutor(2) as pool:
+        first = pool.submit(scraped, server, None)
+        assert began.wait(30)
+        second = pool.submit(scraped, server, None)  # for whom there is no place yet
+        time.sleep(0.5)
+        go_on.set()
+        assert first.result()[0] == second.result()[0] == 200
+
+
+@pytest.mark.usefixtures("nothing_stays")
+def test_closing_lets_go_of_all_clients_and_of_those_who_wait(filled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_server, "MOST_CLIENTS", 1)
+    monkeypatch.setattr(metrics_server, "PATIENCE", 1000)
+    with ExitStack() as stack:
+        server = start_metrics_server()
+        clients = [connected(stack, server, b"GET") for _ in range(3)]
+        eventually(lambda: len(server._server.clients) == 1)
+        server.close()
+        for client in clients:
+            with suppress(ConnectionResetError):  # of one that was still in the queue
+                assert client.recv(1000) == b""
+
+
+GARBAGE = (
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 500,  # what TLS begins with
+    b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    b"GET http://127.0.0.1/metrics HTTP/1.1\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\n\r\n" * 10,
+    b"POST /metrics HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nfffffffff\r\n",
+    b"POST /metrics HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\nx",
+    b"GET /metrics HTTP/1.1\r\n" + b"a: b\r\n" * 1000 + b"\r\n",
+    b"GET /metrics HTTP/1.1\r\na: " + b"b" * 100_000 + b"\r\n\r\n",
+    b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
+    b"GET /metrics\r\n",
+    b"BREW /metrics HTTP/1.1\r\n\r\n",
+    b"\r\n\r\n\r\n",
+    b"GET /metrics HTTP/1.1\r\nHost",
+)
+
+
+@pytest.mark.usefixtures("nothing_stays")
+@pytest.mark.parametrize("tls", [False, True])
+def test_garbage_is_no_more_than_garbage(
+    filled: None,
+    certificate: "Certificate",
+    tls: bool,
+    caplog: pytest.LogCaptureFixture,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    caplog.set_level(logging.INFO, logger="llm_common")
+    trusting = ssl.create_default_context(cafile=str(certificate.certfile)) if tls else None
+    with start_metrics_server(certfile=certificate.both if tls else None) as server:
+        for sent in GARBAGE:
+            # It may close the connection at any time.
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client, suppress(OSError):
+                client.sendall(sent)
+                client.shutdown(socket.SHUT_WR)
+                while client.recv(65536):
+                    pass
+        assert scraped(server, None, trusting)[0] == 200
+        if not tls:
+            with pytest.raises(urllib.error.URLError):
+                urllib.request.urlopen(server.url.replace("http", "https"), timeout=30)
+    assert [record.message for record in caplog.records] == [f"metrics are served at {server.url}"]
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_client_sends_is_in_no_log(filled: None, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    with start_metrics_server() as server:
+        for sent in (b"Authorization: Bearer hunter2\r\n\r\n", b"GET /?hunter2 HTTP/1.1\r\nA: hunter2\r\n\r\n"):
+            with socket.create_connection(("127.0.0.1", server.port), timeout=30) as client:
+                client.sendall(sent)
+                while client.recv(65536):
+                    pass
+    assert "hunter2" not in caplog.text
 
 
 class Certificate(NamedTuple):

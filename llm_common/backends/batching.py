@@ -11,10 +11,11 @@ import logging
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from itertools import accumulate
 from math import fsum, inf
 from mmap import mmap
+from sys import is_finalizing
 from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
@@ -53,7 +54,8 @@ class Folder:
     def fold(self, batch: Batch) -> None:
         """Fold ``batch`` when no other fold runs any more."""
         warn_if_forked()
-        with self._lock:
+        # Daemon threads stand still when the interpreter ends, and one may have the lock. No other thread goes on then.
+        with nullcontext() if is_finalizing() else self._lock:
             if self._folding:  # this very thread was interrupted in a fold, and what interrupted it came here
                 return
             self._folding = True

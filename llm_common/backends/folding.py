@@ -8,8 +8,10 @@ process is killed.
 """
 
 import json
+import logging
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,8 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 if sys.platform != "win32":  # pragma: no branch - nothing is ever folded there
     import fcntl
+
+logger = logging.getLogger("llm_common")
 
 GAUGE_FILES = "gauge_livesum"
 """How the names of files with gauges begin: prometheus_client adds up the processes that live."""
@@ -132,9 +136,10 @@ def alone(directory: str) -> Iterator[bool]:
     """
     global _alone
     deadline, scraping = monotonic() + PATIENCE, _scraping  # which another one replaces in a forked child
-    if not scraping.acquire(timeout=PATIENCE):
-        raise TimeoutError(f"another thread has been scraping {directory!r} for {PATIENCE:g} s")
     try:
+        # In here, with no other call before it, since a signal handler may raise as soon as the lock is taken.
+        if not scraping.acquire(timeout=PATIENCE):
+            raise TimeoutError(f"another thread has been scraping {directory!r} for {PATIENCE:g} s")
         if _alone or sys.platform == "win32":
             yield False
             return
@@ -154,7 +159,8 @@ def alone(directory: str) -> Iterator[bool]:
             finally:
                 _alone = False
     finally:
-        scraping.release()
+        with suppress(RuntimeError):  # it isn't taken
+            scraping.release()
 
 
 def locked_for_process(file: FileIO) -> bool:
@@ -176,9 +182,28 @@ def after_fork_in_child() -> None:
 
 
 def counting(directory: str, names: set[str]) -> list[str]:
-    """Return the names of those files whose values count: the ones that no fold has in it."""
+    """Return the names of those files whose values count: the ones that no fold has in it, as far as they have any."""
     folded = {name for fold, contained in journal(directory).items() if fold in names for name in contained}
-    return sorted(name for name in names - folded if name.endswith(".db"))
+    return sorted(name for name in names - folded if name.endswith(".db") and has_values(directory, name))
+
+
+_told: set[str] = set()
+"""What was logged as a warning because it is no file with values."""
+
+
+def has_values(directory: str, name: str) -> bool:
+    """Return whether there is a file with values of that name, and no pipe, link, folder or empty file.
+
+    One that is empty may have values soon: prometheus_client makes its own files so.
+    """
+    path = os.path.join(directory, name)
+    found = os.lstat(path)
+    if not stat.S_ISREG(found.st_mode) or not found.st_size:
+        level = logging.DEBUG if path in _told or stat.S_ISREG(found.st_mode) else logging.WARNING
+        _told.add(path)
+        logger.log(level, "%r is passed over: it is no file with values; remove it if it stays", path)
+        return False
+    return True
 
 
 def journal(directory: str) -> dict[str, list[str]]:

@@ -3,7 +3,9 @@
 import os
 from collections import deque
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
+from sys import is_finalizing
 from threading import RLock
 from weakref import WeakSet
 
@@ -149,7 +151,8 @@ class MemoryBackend:
 
     def add(self, record: Record) -> None:
         """Keep one record."""
-        with self._lock:
+        # Daemon threads stand still when the interpreter ends, and one may have the lock. No other thread goes on then.
+        with nullcontext() if is_finalizing() else self._lock:
             self.dropped += len(self._records) == self._records.maxlen
             self._records.append(record)
 

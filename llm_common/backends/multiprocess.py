@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from math import inf
+from sys import is_finalizing
 from threading import RLock
 from typing import Any, NamedTuple
 
@@ -257,6 +258,10 @@ class MultiprocessStore:
         self.buckets = buckets
         self._lock = RLock()  # re-entrant, so that a signal handler that tracks can't deadlock
         self._writing = False
+        self._left_alone = False
+        """Set once the interpreter ends and no other thread goes on."""
+        self.write: Callable[..., None] = self._write
+        """Call ``write(change, *arguments)``, which writes values, while nothing else in this process does."""
         self._interruptions: list[Callable[[], None]] = []
         """What was tracked in the middle of a write by the same thread; written right after it."""
         self._directory = os.path.abspath(directory)  # also for children that were forked elsewhere
@@ -292,8 +297,7 @@ class MultiprocessStore:
         found = self._extras.get((metric, values))
         return found or self._extras.setdefault((metric, values), MultiprocessExtraRecorder(self, metric, values))
 
-    def write(self, change: Callable[..., None], *arguments: Any) -> None:
-        """Call ``change(*arguments)``, which writes values, while nothing else in this process does."""
+    def _write(self, change: Callable[..., None], *arguments: Any) -> None:
         with self._lock:
             if self._writing:  # this very thread was interrupted, by a signal handler or a __del__ that tracks
                 self._interruptions.append(partial(change, *arguments))
@@ -307,6 +311,19 @@ class MultiprocessStore:
                     self._interruptions.pop(0)()
             finally:
                 self._writing = False
+
+    def at_exit(self) -> None:
+        """Wait for no daemon thread from now on that stands still while it writes, as all do when the interpreter ends.
+
+        Only now, since looking costs time with each write.
+        """
+        self.write = partial(self._write_at_exit, is_finalizing)
+
+    def _write_at_exit(self, ending: Callable[[], bool], change: Callable[..., None], *arguments: Any) -> None:
+        if ending() and not self._left_alone:
+            self._left_alone = True
+            self._lock, self._writing = type(self._lock)(), False
+        self._write(change, *arguments)
 
     def file(self, metric: Metric) -> MmapedDict:
         """Return the file of this process for such metrics, by whose name prometheus_client knows their type."""

@@ -4,6 +4,7 @@ Whatever already serves that registry (by default the library's global one) show
 registry and not to a configuration: after another ``configure()`` the counters go on from where they were.
 """
 
+import atexit
 import os
 from threading import Lock
 from weakref import WeakKeyDictionary
@@ -139,6 +140,12 @@ def _new_store(buckets: Buckets) -> Store:
     if not _shared:
         _shared.append(MultiprocessStore(buckets, directory))
     return _shared[0]
+
+
+@atexit.register
+def _at_exit() -> None:
+    for store in _shared:
+        store.at_exit()
 
 
 def _after_fork_in_child() -> None:

@@ -10,12 +10,16 @@ from weakref import WeakSet
 
 from prometheus_client.metrics_core import Metric as Family
 
-from llm_common.backends import action_series, extra_series, http_series
-from llm_common.backends.action_series import ActionSeries, ActionTemplates, TracedActionRecorder
+from llm_common.backends.action_series import ActionSeries, ActionTemplates, Snapshot, TracedActionRecorder
+from llm_common.backends.action_series import families as action_families
+from llm_common.backends.action_series import snapshot as action_snapshot
 from llm_common.backends.batching import Batch, Folder, warn_if_forked
 from llm_common.backends.exemplars import Exemplars
 from llm_common.backends.extra_series import ExtraSeries
-from llm_common.backends.http_series import HttpBatch, HttpTemplates, TracedHttpRecorder
+from llm_common.backends.extra_series import families as extra_families
+from llm_common.backends.http_series import HttpBatch, HttpSnapshot, HttpTemplates, TracedHttpRecorder
+from llm_common.backends.http_series import families as http_families
+from llm_common.backends.http_series import snapshot as http_snapshot
 from llm_common.backends.rendering import empty_families
 from llm_common.catalog import Buckets, Metric
 from llm_common.contract import ExemplarSource, HttpSeries
@@ -103,23 +107,23 @@ class BatchedStore:
     def collect(self) -> Iterator[Family]:
         """Yield the families with what was counted up to now; called by the registry at each scrape."""
         http, actions = self.http_totals(), self.action_totals()
-        yield from http_series.families(http)
-        yield from action_series.families(actions)
+        yield from http_families(http)
+        yield from action_families(actions)
         extras = list(self._extras.values())
         self._fold(extras)
-        yield from extra_series.families(extras)
+        yield from extra_families(extras)
 
-    def action_totals(self) -> action_series.Snapshot:
+    def action_totals(self) -> Snapshot:
         """Return every action that has counted anything, with its totals up to now."""
         every = list(self._actions.values())
         self._fold(every)
-        return action_series.snapshot(every)
+        return action_snapshot(every)
 
-    def http_totals(self) -> http_series.HttpSnapshot:
+    def http_totals(self) -> HttpSnapshot:
         """Return every HTTP series that has counted anything, with its totals up to now."""
         every = list(self._http.values())
         self._fold(every)
-        return http_series.snapshot(every)
+        return http_snapshot(every)
 
     def after_fork(self) -> None:
         """Begin at zero, in a child process: what was counted before the fork is its parent's."""

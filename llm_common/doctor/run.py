@@ -25,6 +25,9 @@ SECRET = re.compile(r"TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|KEY|AUTHORIZATION
 SHORTEST_SECRET = 6
 """From how many characters on a value is kept out of reports; shorter ones would take every word apart."""
 
+LONGEST_MESSAGE = 1000
+"""How many characters of a message are shown. It may have what a page says of itself."""
+
 Severity = Literal["ok", "warning", "error"]
 Target = TypeVar("Target")
 
@@ -122,10 +125,15 @@ def results(
         problems = list(found)
         for one in problems:
             warning = RULES[code].warning if one.warning is None else one.warning
-            message, fix = hushed(one.message, variables), hushed(one.fix, variables)
+            message, fix = shortened(hushed(one.message, variables)), hushed(one.fix, variables)
             yield Result(shown, code, "warning" if warning else "error", message, fix)
         if not problems:
             yield Result(shown, code, "ok", CHECKS[code].fine)
+
+
+def shortened(text: str) -> str:
+    """Return as much of a text as a report has room for."""
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"
 
 
 def hushed(text: str, variables: Mapping[str, str]) -> str:
@@ -133,8 +141,18 @@ def hushed(text: str, variables: Mapping[str, str]) -> str:
     for name, value in sorted(variables.items(), key=lambda pair: -len(pair[1])):
         if len(value) >= SHORTEST_SECRET and SECRET.search(name):
             text = text.replace(value, "***")
-    text = re.sub(r"((?:[a-z][\w+.-]*:/+)?+)[^/\s'\"]+:[^\s'\"]*@", r"\1***@", text)
+    text = re.sub(r"[^\s'\"]+", without_credentials, text)
     return re.sub(r"(?<=[^\s'\"])\?[^\s]+(?<!['\"])", "?***", text)
+
+
+def without_credentials(word: re.Match[str]) -> str:
+    """Return a word without the credentials that it has as an address."""
+    # In steps, since one pattern for all of it takes the square of a word's length, and pages may have long ones.
+    before, _, host = word[0].rpartition("@")
+    address = re.match(r"[a-z][\w+.-]*:/+", before)
+    scheme = address[0] if address else ""
+    user, colon, _ = before.removeprefix(scheme).partition(":")
+    return f"{scheme}***@{host}" if user.rpartition("/")[2] and colon else word[0]
 
 
 def as_text(found: Sequence[Result]) -> str:

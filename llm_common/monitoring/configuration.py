@@ -147,6 +147,8 @@ def _url(value: object, source: str, before: object) -> str:
     # It becomes part of a template in rules, where braces mean something else.
     if not isinstance(value, str) or not re.fullmatch(r"https?://[!-.0-z|~][!-z|~]*", value):
         raise ConfigurationError(f"{source} is {value!r}; accepted: an address such as https://docs.example.org")
+    if "@" in value.split("/")[2]:  # which everybody could read who reads the configuration, and its differences
+        raise ConfigurationError(f"{source} has credentials in it; leave them out")
     return value.rstrip("/")
 
 

@@ -10,12 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.backends import batching
+from llm_common import action_tracking, bound
+from llm_common.backends import batching, memory
 from llm_common.backends.action_series import ActionSeries
 from llm_common.backends.batching import counted
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
 from llm_common.contract import FOLD_AT, Status
+from llm_common.dispatch import override
+from llm_common.testing.conformance.interruption import within
 
 BUCKETS = Buckets((0.1, 1.0, 10.0), (0.5, 5.0), (10.0, 1000.0))
 
@@ -198,6 +201,38 @@ def test_whoever_tracks_does_not_wait_for_a_scrape_under_way() -> None:
     del store._actions["slow", "", ""]
     ((_, totals),) = store.action_totals()
     assert totals.ok == 2 * FOLD_AT
+
+
+def test_who_is_alone_at_the_end_of_the_interpreter_waits_for_no_thread_that_stands_still(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, records = BatchedStore(BUCKETS), memory.MemoryBackend()
+    series = store.action("a_task", "dev", "app")
+    held, release = threading.Event(), threading.Event()
+
+    def stand_still() -> None:
+        with store._folder._lock, records._lock, bound.size_lock:
+            held.set()
+            release.wait(30)
+
+    def track() -> None:
+        for _ in range(FOLD_AT):
+            series.finished(Status.OK, 0.5)
+        with override(backends=(records,)), action_tracking("a_task") as tracker:
+            tracker.size(1)
+
+    thread = threading.Thread(target=stand_still)
+    thread.start()
+    held.wait(30)
+    for one in (batching, memory, bound):
+        monkeypatch.setattr(one, "is_finalizing", lambda: True)
+    try:
+        within(20, track, "tracking")
+    finally:
+        release.set()
+        thread.join()
+    assert series.totals.ok == FOLD_AT
+    assert [event.size for event in records.events] == [1]
 
 
 def test_a_child_process_starts_with_a_free_lock() -> None:

@@ -104,6 +104,23 @@ def test_a_scrape_with_5000_dead_costs_no_more_than_one_with_5(tmp_path: Path) -
     assert seconds[5000] < seconds[5] + 0.005
 
 
+def test_what_is_no_file_with_values_is_passed_over(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    dead_processes(tmp_path, 1)
+    path, lock = begin_file(str(tmp_path), "counter")
+    write_into(path, "counter", 1)
+    os.mkfifo(tmp_path / f"counter_llm_common_{NOBODY}_1.db")  # whoever opens it waits for a writer, forever
+    os.symlink("nowhere", tmp_path / f"counter_llm_common_{NOBODY}_2.db")
+    os.symlink(path, tmp_path / "counter_1.db")
+    (tmp_path / "counter_llm_common.db").mkdir()
+    (tmp_path / f"counter_{NOBODY}.db").touch()
+    for _ in range(2):
+        assert sums(tmp_path)[COUNT] == 2
+    told = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(told) == 4
+    assert all("is passed over: it is no file with values" in one for one in told)
+    os.close(lock)
+
+
 def test_what_is_not_surely_dead_or_not_ours_is_left_alone(tmp_path: Path) -> None:
     dead_processes(tmp_path, 1)
     path, lock = begin_file(str(tmp_path), "counter")

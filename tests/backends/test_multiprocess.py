@@ -2,12 +2,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 
+from llm_common.backends import multiprocess
 from llm_common.backends.multiprocess import MultiprocessStore, unopened
 from llm_common.catalog import Buckets
 from llm_common.contract import Status
+from llm_common.testing.conformance.interruption import within
 from scraping import parsed, series
 
 WORKER = """
@@ -182,6 +185,37 @@ def test_a_file_that_cannot_be_mapped_takes_no_descriptor_and_leaves_no_file(
         store.action("menu_handler", "dev", "shop_bot").finished(Status.OK, 0.5)
     assert len(os.listdir("/proc/self/fd")) == before
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_is_alone_at_the_end_of_the_interpreter_waits_for_no_thread_that_stands_still_in_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = MultiprocessStore(Buckets(), str(tmp_path))
+    recorder = store.action("menu_handler", "dev", "shop_bot")
+    writing, release = Event(), Event()
+    ending = False
+
+    def stand_still() -> None:
+        writing.set()
+        release.wait(30)
+
+    monkeypatch.setattr(multiprocess, "is_finalizing", lambda: ending)
+    store.at_exit()
+    recorder.finished(Status.OK, 0.5)
+    thread = Thread(target=store.write, args=(stand_still,))
+    thread.start()
+    writing.wait(30)
+    ending = True
+    try:
+        for _ in range(2):
+            within(20, lambda: recorder.finished(Status.OK, 0.5), "tracking")
+    finally:
+        release.set()
+        thread.join()
+    for file in store._files.values():
+        file.close()  # type: ignore[no-untyped-call]
+    values = parsed(run(SCRAPER, directory=tmp_path).stdout)
+    assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 3
 
 
 def test_a_child_in_another_directory_finds_the_one_of_its_parent(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_the_command_line_goes_before_the_file_number_by_number() -> None:
         ({"runbooks": "docs"}, "accepted: an address"),
         ({"runbooks": "https://docs/{{nobody}}"}, "accepted: an address"),
         ({"telegram_api": 1}, "accepted: an address"),
+        ({"telegram_api": "http://user:hunter2@127.0.0.1"}, "has credentials in it; leave them out"),
         ({"recording_rules": "no"}, "accepted: true or false"),
     ],
 )

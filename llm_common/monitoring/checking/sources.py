@@ -126,7 +126,7 @@ def _answer(url: str, timeout: float, headers: Mapping[str, str]) -> tuple[bytes
         problem.close()
         where = problem.headers.get("Location")
         if where and problem.code in {301, 302, 303, 307, 308}:
-            message = f"the server answers {problem.code} and sends on to {where!r}"
+            message = f"the server answers {problem.code} and sends on to {without_query(where)!r}"
             return SourceError(message, "name that address, if it is the page")
         return SourceError(f"the server answers {problem.code} {problem.reason}", FIX)
     except SourceError as problem:
@@ -142,6 +142,12 @@ def is_url(name: str) -> bool:
     return name.lower().startswith(("http://", "https://"))
 
 
+def without_query(url: str) -> str:
+    """Return an address as reports have it: there may be a key in its query."""
+    path, mark, _ = url.partition("?")
+    return f"{path}{mark and '?***'}"
+
+
 def source(name: str, standard_input: bytes = b"") -> Source:
     """Return what a name stands for. Raises :class:`ConfigurationError` where that doesn't exist."""
     if name == "-":
@@ -149,7 +155,7 @@ def source(name: str, standard_input: bytes = b"") -> Source:
     if is_url(name):
         if "@" in name.split("/")[2]:
             raise ConfigurationError("an address has credentials in it, which isn't supported; leave them out")
-        return Source(name, url=name)
+        return Source(without_query(name), url=name)
     if os.path.lexists(name):
         return Source(shown(name), path=os.path.abspath(name))
     raise ConfigurationError(
@@ -163,7 +169,7 @@ def sources(names: Iterable[str], standard_input: bytes = b"") -> list[Source]:
     for name in names:
         here = search(Path(name)) if os.path.isdir(name) else [source(name, standard_input)]
         for one in here:
-            found.setdefault(os.path.realpath(one.path) if one.path else one.shown, one)
+            found.setdefault(os.path.realpath(one.path) if one.path else one.url or one.shown, one)
     return list(found.values())
 
 
