@@ -64,8 +64,9 @@ docs: $(VENV)/.installed ## build the documentation site into site/
 docs-serve: $(VENV)/.installed ## serve the documentation on 127.0.0.1:8000, reloading
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
-pictures: $(VENV)/.installed ## draw the pictures of the documentation
+pictures: $(VENV)/.installed ## draw the pictures of the documentation, from the demo and the real servers (2 minutes)
 	$(BIN)/python docs/pictures.py
+	PYTHONPATH=tests $(BIN)/python tests/live_pictures.py
 
 clean: ## remove everything that the other targets made
 	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site

@@ -56,3 +56,16 @@ def rows(page: Path) -> list[list[str]]:
     """Return the cells of all rows of tables, in order."""
     lines = [line for line in prose(page).splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+def shapes(page: Path) -> list[tuple[int, int, str]]:
+    """Return for each section how many paragraphs and list items it has, and the digits of its numbers."""
+    sections = [HEADING.split(prose(page))[0], *HEADING.split(prose(page))[4::4]]
+    return [
+        (
+            len([part for part in re.split(r"\n\s*\n", section) if part.strip()]),
+            len(re.findall(r"^ *(?:[-*]|\d{1,2}\.) ", section, re.MULTILINE)),
+            "".join(sorted(re.findall(r"\d", LINK.sub("", section)))),
+        )
+        for section in sections
+    ]

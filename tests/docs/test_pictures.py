@@ -5,6 +5,9 @@ import runpy
 
 import pytest
 
+from exported import Dashboard, dashboards, panels
+from llm_common.monitoring.alerts import alerts
+from llm_common.monitoring.options import Options
 from pages import ROOT, english, read
 
 pytestmark = pytest.mark.once
@@ -23,6 +26,21 @@ def test_the_picture_of_the_demo_shows_what_the_demo_prints() -> None:
     assert "font-face" not in drawn
     assert {"action", "cancelled", "p95", "question_handler", "app_type", "{unknown}", "Metrics:"} <= shown
     assert {word for word in drawn if word.endswith(("_handler", "_llm_call", "_agent", "_task"))} <= shown
+
+
+@pytest.mark.parametrize("content", dashboards().values(), ids=lambda content: content["title"])
+def test_the_picture_of_a_dashboard_shows_its_first_row(content: Dashboard) -> None:
+    shown = read(ROOT / "docs" / f"dashboard-{content['uid'].removeprefix('llm-common-')}.svg")
+    assert f">{content['title']}<" in shown
+    for title in [panel["title"] for row, panel in panels(content) if row == "Overview"]:
+        assert f">{title}<" in shown
+
+
+def test_the_picture_of_an_alert_shows_what_the_rule_says() -> None:
+    (rule,) = (alert for alert in alerts(Options()) if alert.name == "DependencyDown")
+    shown = words(read(ROOT / "docs" / "alert.svg"))
+    assert {rule.severity.upper(), rule.name} <= shown
+    assert {"app_type=llm", "Is", "it", "down,", "or", "the", "way", "to", "it?"} <= shown
 
 
 def words(svg: str) -> set[str]:

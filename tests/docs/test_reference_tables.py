@@ -110,9 +110,15 @@ def test_a_documented_default_is_the_one_in_force(name: str) -> None:
     assert getattr(resolve({name: default}, {}), name) == getattr(resolve({}, {}), name)
 
 
-def test_no_plugin_is_the_documented_default() -> None:
-    default = next(row[3] for row in settings_table() if row[0] == "`plugins`")
-    assert (default, resolve({}, {}).plugins) == ("none", ())
+@pytest.mark.parametrize("name", ["plugins", "extra_metrics"])
+def test_nothing_is_the_documented_default(name: str) -> None:
+    default = next(row[3] for row in settings_table() if row[0] == f"`{name}`")
+    assert (default, getattr(resolve({}, {}), name)) == ("none", ())
+
+
+def test_the_limits_are_documented_as_the_default_of_their_setting() -> None:
+    default = next(row[3] for row in settings_table() if row[0] == "`max_series`")
+    assert default == f"{MAX_ACTION_NAMES:,} and {MAX_HTTP_SERIES:,}"
 
 
 def test_the_application_falls_back_to_the_documented_variable() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pages import ROOT, RUSSIAN, code, english, headings, links, prose, rows, twin
+from pages import ROOT, RUSSIAN, code, english, headings, links, prose, rows, shapes, twin
 
 pytestmark = pytest.mark.once
 
@@ -42,6 +42,13 @@ def test_tables_have_the_same_cells_with_the_same_code_and_numbers(page: Path) -
     assert [[literals(cell) for cell in row] for row in rows(twin(page))] == [
         [literals(cell) for cell in row] for row in rows(page)
     ]
+
+
+@each_page
+def test_sections_have_as_many_paragraphs_and_items_and_the_same_numbers(page: Path) -> None:
+    assert dict(zip(headings(twin(page)), shapes(twin(page))[1:], strict=True)) == dict(
+        zip(headings(page), shapes(page)[1:], strict=True)
+    )
 
 
 @each_page

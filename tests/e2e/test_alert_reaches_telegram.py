@@ -1,12 +1,11 @@
 """From a failure to the message that it is over, on the real servers: the demo, Prometheus, Alertmanager, a Bot API."""
 
 import json
-import re
 from pathlib import Path
 
 import pytest
 
-from alerting import alertmanager
+from alerting import alertmanager, hurried_rules
 from llm_common.monitoring.options import Options, Thresholds
 from llm_common.monitoring.rules import alert_rules_file, recording_rules_file
 from servers import demo, program, scraping
@@ -21,19 +20,10 @@ OPTIONS = Options(
 )
 
 
-def hurried(rules: str) -> str:
-    """Return rules that look back 10 seconds where they look back 5 minutes, and wait for seconds, not for minutes.
-
-    The names of the recorded series, the expressions and the thresholds stay as they are.
-    """
-    rules = rules.replace("[5m]", "[10s]").replace("interval: 1m", "interval: 500ms")
-    return re.sub(r"for: \d+m", "for: 2s", rules)
-
-
 def test_an_outage_reaches_the_chat_and_so_does_its_end(tmp_path: Path) -> None:
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules/recording.yml").write_text(hurried(recording_rules_file()))
-    (tmp_path / "rules/alerts.yml").write_text(hurried(alert_rules_file(OPTIONS)))
+    (tmp_path / "rules/recording.yml").write_text(hurried_rules(recording_rules_file()))
+    (tmp_path / "rules/alerts.yml").write_text(hurried_rules(alert_rules_file(OPTIONS)))
     with telegram_chats() as chats, alertmanager(tmp_path, chats, OPTIONS) as server:
         config = {
             "global": {"evaluation_interval": "500ms"},
