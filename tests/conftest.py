@@ -18,6 +18,7 @@ pytest.register_assert_rewrite("comparing", "httpx_transports")
 pytest_plugins = ["pytester"]
 
 settings.register_profile("project", deadline=None)  # speed is measured in benchmarks/, never in a test
+settings.register_profile("mutation", deadline=None, max_examples=20)  # as many again for each mutant
 settings.load_profile("project")
 
 

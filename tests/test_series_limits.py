@@ -148,6 +148,16 @@ def test_no_more_keys_are_admitted_than_the_limit_and_those_always(keys: list[st
     assert all(limit.admits(key) for key in admitted)
 
 
+def test_a_limit_that_is_raised_has_room_for_all_that_it_allows_more() -> None:
+    lower = SeriesLimit(2)
+    assert [lower.admits(key) for key in "abcde"] == [True, True, False, False, False]
+    lower.told = True
+    higher = SeriesLimit(4, lower)
+    assert [higher.admits(key) for key in "eadcb"] == [True, True, True, False, True]
+    assert not higher.told
+    assert SeriesLimit(2, lower).told
+
+
 def test_threads_that_come_at_once_do_not_exceed_the_limit() -> None:
     limit = SeriesLimit(100)
     admitted: list[set[int]] = []
@@ -166,7 +176,7 @@ def test_threads_that_come_at_once_do_not_exceed_the_limit() -> None:
 
 
 def test_a_key_that_finds_its_number_too_great_is_not_admitted() -> None:
-    class Racing(dict[object, int]):
+    class Racing(set[object]):
         def __len__(self) -> int:
             return 0  # what a thread sees that was overtaken by others
 
