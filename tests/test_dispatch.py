@@ -18,6 +18,7 @@ from llm_common import (
     action_tracking,
     action_tracking_decorator,
     configure,
+    current_action,
     dispatch,
     hookimpl,
     http_tracking,
@@ -28,9 +29,10 @@ from llm_common import (
 from llm_common.backends.memory import EndedRecord, MemoryBackend, SizedRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.contract import HttpSeries, Status
-from llm_common.dispatch import override
+from llm_common.dispatch import Configuration, State, override
 from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
 from llm_common.prometheus import render_metrics
+from llm_common.tracker import NO_ACTION
 from recording import FaultyBackend, ListBackend
 from scraping import parsed, series
 
@@ -315,6 +317,7 @@ def test_a_fault_at_first_use_is_logged_once_and_the_application_runs_on(
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.getMessage().startswith("llm_common: unknown backend 'nonsense', named by the environment variable")
+    assert record.getMessage().endswith(" No metrics are recorded until this is mended.")
     assert record.exc_info is None
     backend = ListBackend()
     configure(app="shop_bot", backends=[backend])
@@ -347,6 +350,67 @@ def test_a_fault_at_first_use_raises_in_strict_mode(monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         with pytest.raises(UnknownBackendError):
             track()
+
+
+def test_strictness_is_read_also_where_another_setting_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_COMMON_MAX_SERIES", "many")
+    with dispatch.unconfigured():
+        track()
+    assert "LLM_COMMON_MAX_SERIES" in caplog.text
+    monkeypatch.setenv("LLM_COMMON_STRICT", "1")
+    with pytest.raises(ConfigurationError, match="LLM_COMMON_MAX_SERIES"):
+        track()
+
+
+def test_strictness_may_be_written_in_pyproject(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.llm_common]\nstrict = true\nbackends = 'nonsense'\n")
+    with pytest.raises(UnknownBackendError):
+        track()
+
+
+def test_a_process_begins_with_nothing_and_flushes_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(dispatch, "state", State())
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend])
+    with action_tracking("menu_handler"):
+        assert current_action() is NO_ACTION
+    dispatch.make_trackers_findable()
+    with action_tracking("menu_handler") as tracker:
+        assert current_action() is tracker
+    assert dispatch.backends_to_show() == [backend]
+    (flush,) = at_exit
+    flush()
+    assert backend.shutdowns == [dispatch.SHUTDOWN_TIMEOUT]
+
+
+def test_a_process_that_configures_nothing_flushes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(dispatch, "state", State())
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    track()
+    assert len(at_exit) == 1
+
+
+def test_a_misuse_outside_of_any_action_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    configure(app="shop_bot", backends=[ListBackend()])
+    dispatch.misused("nothing to be counted")
+    assert [record.getMessage() for record in caplog.records] == ["nothing to be counted"]
+
+
+def test_a_configuration_that_was_closed_begins_anew() -> None:
+    beside, backend = Configuration(), ListBackend()
+    for _ in range(2):
+        with beside:
+            configure(app="shop_bot", backends=[backend])
+            track()
+        beside.close()
+    assert len(backend.calls) == 4
+    assert backend.shutdowns == [dispatch.SHUTDOWN_TIMEOUT] * 2
 
 
 def test_the_environment_decides_at_first_use_and_not_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -983,6 +1047,23 @@ def test_a_configuration_made_during_the_first_use_wins(monkeypatch: pytest.Monk
     monkeypatch.setattr(plugins, "load", load)
     track()
     assert len(backend.calls) == 2
+
+
+@pytest.mark.parametrize("same", [False, True])
+def test_what_the_first_use_made_in_vain_is_shut_down_unless_it_is_in_force(
+    monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    chosen = ListBackend("chosen")
+    made = chosen if same else ListBackend("made")
+
+    def load(name: str, role: str, source: str) -> object:
+        configure(app="shop_bot", backends=[chosen])
+        return made
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    assert made.shutdowns == ([] if same else [dispatch.SHUTDOWN_TIMEOUT])
 
 
 def test_a_plugin_that_fails_under_two_overrides_fails_in_configure_and_changes_nothing() -> None:
