@@ -54,6 +54,9 @@ bench-rules: $(VENV)/.installed ## measure what the recording rules save a Prome
 torture: $(VENV)/.installed ## kill real servers' workers many times under load, and print the totals (3 minutes)
 	KILLS=50 $(BIN)/pytest --capture=no --quiet tests/e2e/test_totals.py tests/backends/test_folding.py $(ARGS)
 
+mutation: .venv-mutation/.installed ## change the code in thousands of small ways; the tests must notice (an hour; ARGS="tracker")
+	.venv-mutation/bin/python tests/mutation.py $(ARGS)
+
 docs: $(VENV)/.installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -61,7 +64,7 @@ docs-serve: $(VENV)/.installed ## serve the documentation on 127.0.0.1:8000, rel
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist mutants site
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "CPython 3.11 or newer is needed; none was found on PATH" >&2; exit 1; }
@@ -86,4 +89,9 @@ $(VENV)/.installed: $(VENV)/.dev $(SOURCES) $(PLUGIN_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 
-.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture docs docs-serve clean
+.venv-mutation/.installed: requirements/mutation.txt requirements/dev.txt pyproject.toml
+	test -x .venv-mutation/bin/pip || $(PYTHON) -m venv .venv-mutation
+	.venv-mutation/bin/pip install --quiet --disable-pip-version-check --requirement requirements/mutation.txt .
+	@touch $@
+
+.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture mutation docs docs-serve clean

@@ -1,6 +1,7 @@
 """Backends that fail again and again are switched off and tried again later; healthy ones aren't affected."""
 
 import logging
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, stops_program
 from llm_common.contract import FOLD_AT
-from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched
+from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched, not_nested
 from llm_common.http_exchange import Exchange
 from llm_common.prometheus import render_metrics
 from llm_common.tracker import FindableSampledTracker, SampledTracker
@@ -314,3 +315,42 @@ def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         track()
     assert dispatch.state.beginning == set()
+
+
+def test_threads_that_record_at_the_same_time_are_no_recursion() -> None:
+    inside, done, recorded = threading.Event(), threading.Event(), []
+
+    def finished(number: int) -> None:
+        if number == 1:
+            inside.set()
+            done.wait(30)
+        recorded.append(number)
+
+    watched = Watched(Health(lambda: None), SimpleNamespace(finished=finished))
+    thread = threading.Thread(target=watched.finished, args=(1,))  # type: ignore[attr-defined]
+    thread.start()
+    inside.wait(30)
+    watched.finished(2)  # type: ignore[attr-defined]
+    done.set()
+    thread.join()
+    assert recorded == [2, 1]
+
+
+def test_a_function_that_may_not_be_nested_is_called_by_each_thread_and_again_and_again() -> None:
+    inside, done, called = threading.Event(), threading.Event(), []
+
+    def function() -> bool:
+        called.append(call())
+        if threading.current_thread() is thread:
+            inside.set()
+            done.wait(30)
+        return True
+
+    call = not_nested(function)
+    thread = threading.Thread(target=call)
+    thread.start()
+    inside.wait(30)
+    assert [call(), call()] == [True, True]
+    done.set()
+    thread.join()
+    assert called == [None, None, None]

@@ -4,15 +4,20 @@ import signal
 import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from mmap import mmap
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from llm_common import action_tracking, configure, http_tracking
 from llm_common.backends import batching
 from llm_common.backends.action_series import ActionSeries
 from llm_common.backends.batching import counted
+from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
 from llm_common.contract import FOLD_AT, Status
@@ -222,3 +227,60 @@ def test_a_child_process_starts_with_a_free_lock() -> None:
     release.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+FORKED = (
+    "llm_common: process {process} was forked, and counts for itself: its scrape shows neither its parent's counts nor "
+    "those of the parent's other children. With the Prometheus backend, set PROMETHEUS_MULTIPROC_DIR to an empty "
+    "directory before the processes start, so that each shows the sum of all."
+)
+
+
+def test_everything_works_in_a_child_process_and_one_of_them_warns_with_the_fix(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(batching, "_warned", mmap(-1, 1))
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), memory], extra_metrics="all", strict=True)
+
+    def work() -> None:
+        with action_tracking("a_task") as tracker:
+            tracker.size(1)
+            tracker.first_item()
+        http_tracking("web", "order", "GET", 1, 200, 0.1, 1)
+
+    def shown() -> dict[str, float]:
+        families = registry.collect()
+        return {one.name: one.value for family in families for one in family.samples if "bucket" not in one.name}
+
+    work()
+    for warnings in (1, 0):
+        child = os.fork()
+        if not child:  # pragma: no cover - the child is not measured
+            signal.alarm(30)
+            status = 1
+            try:
+                work()
+                work()
+                assert shown()["genapp_action_count_total"] == shown()["genapp_action_size_total"] == 2
+                assert shown()["genapp_http_requests_total"] == shown()["genapp_action_first_item_sec_count"] == 2
+                configure(app="shop_bot", backends=[PrometheusBackend(CollectorRegistry()), memory])
+                work()
+                assert [record.getMessage() for record in caplog.records] == warnings * [
+                    FORKED.format(process=os.getpid())
+                ]
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert shown()["genapp_action_count_total"] == 1
+
+
+def test_a_log_handler_that_is_broken_keeps_no_child_from_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(batching, "_warned", mmap(-1, 1))
+    monkeypatch.setattr(batching, "_forked", True)
+    monkeypatch.setattr(batching.logger, "warning", broken)
+    BatchedStore(BUCKETS).action("a_task", "dev", "app").finished(Status.OK, 0.5)
