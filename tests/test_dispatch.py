@@ -7,6 +7,8 @@ import threading
 import types
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -89,6 +91,85 @@ def test_in_strict_mode_a_fault_of_a_backend_raises_after_the_others_were_served
     with pytest.raises(OSError, match="sized is broken"), action_tracking("menu_handler") as tracker:
         tracker.size(4)
     assert healthy.calls == [("menu_handler", "ok"), ("menu_handler", 4), ("menu_handler", "error")]
+
+
+class Raising:
+    """Fails wherever it is to record something."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fail(self, *measured: object) -> None:
+        raise OSError(f"{self.name} is broken")
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> object:
+        end = {"ended" if name == "event_task" else "finished": self.fail}
+        return SimpleNamespace(**end, sized=self.fail)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries) -> object:
+        return SimpleNamespace(finished=self.fail)
+
+    @hookimpl
+    def llm_common_bind_metric(self, values: tuple[str, ...]) -> object:
+        return SimpleNamespace(record=self.fail)
+
+
+def use_tokens() -> None:
+    with action_tracking("answer_llm_call") as tracker:
+        tracker.tokens("small", input=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "scene"),
+    [
+        ("finished", track),
+        ("ended", lambda: track("event_task")),
+        ("sized", track),
+        ("finished", lambda: http_tracking("web", "order", "GET", 1, 200, 0.1, 1)),
+        ("record", use_tokens),
+    ],
+)
+def test_each_fault_is_told_by_backend_and_operation_and_in_strict_mode_the_first_one_is_raised(
+    operation: str, scene: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    backends = [Raising("first"), Raising("second")]
+    configure(app="shop_bot", backends=backends, extra_metrics="llm_tokens")
+    scene()
+    told = [record.getMessage() for record in caplog.records if f" {operation} raised" in record.getMessage()]
+    lost = "the application is not affected, these measurements of this backend are lost"
+    assert told == [f"{name}: {operation} raised OSError: {name} is broken; {lost}" for name in ("first", "second")]
+    configure(app="shop_bot", backends=backends, extra_metrics="llm_tokens", strict=True)
+    with pytest.raises(OSError, match="first is broken"):
+        scene()
+
+
+def test_a_misuse_is_told_once_for_each_action_and_operation(caplog: pytest.LogCaptureFixture) -> None:
+    class Unshowable:
+        def __repr__(self) -> str:
+            raise OSError
+
+    configure(app="shop_bot", backends=[ListBackend()], extra_metrics="llm_tokens")
+    for name in ("one_task", "two_task", "one_task"):
+        with action_tracking(name) as tracker:
+            tracker.size(Unshowable())  # type: ignore[arg-type]
+            tracker.tokens("small", input=-1)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    no_size = "size(a Unshowable that can't be shown) is no size; accepted: a finite number that isn't negative"
+    no_tokens = "tokens('small', input=-1) can't be added; accepted: the model's name, and numbers that aren't negative"
+    assert told == [f"action '{name}': {text}" for name in ("one_task", "two_task") for text in (no_size, no_tokens)]
+
+
+def test_sizes_stay_whole_numbers_where_these_are_exact_and_are_floating_point_numbers_else() -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], strict=True)
+    for amount in (0, 7, 2**53, 2**53 + 2, 0.5, True, Fraction(1, 4), Decimal(3)):
+        with action_tracking("menu_handler") as tracker:
+            tracker.size(amount)  # type: ignore[arg-type]
+    sizes = [size for _, size in backend.calls[::2]]
+    assert sizes == [0, 7, 2**53, 2**53 + 2, 0.5, 1, 0.25, 3]
+    assert [type(size) for size in sizes] == [int] * 3 + [float] * 5
 
 
 def test_in_strict_mode_a_fault_never_replaces_the_exception_of_the_block() -> None:
