@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import pytest
 
@@ -150,7 +150,7 @@ def test_the_tracker_of_a_generator_becomes_current_in_its_steps_alone() -> None
     configure(app="shop_bot", backends=[MemoryBackend()], strict=True)
 
     @action_tracking_decorator("stream_llm_call")
-    def stream() -> Iterator[ActionTracker]:
+    def stream() -> Generator[ActionTracker, None, None]:
         adopt_running()
         yield current_action()
         yield current_action()

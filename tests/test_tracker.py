@@ -169,7 +169,10 @@ def test_a_recorder_that_takes_samples_folds_as_soon_as_there_are_as_many_as_agr
     for _ in range(FOLD_AT):
         with action_tracking("menu_handler"):
             pass
-    call = action_tracking_decorator("menu_handler")(lambda: None)
+
+    @action_tracking_decorator("menu_handler")
+    def call() -> None: ...
+
     for _ in range(FOLD_AT):
         call()
     assert backend.recorder.folded == [FOLD_AT, FOLD_AT]

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from llm_common import action_tracking, configure, http_tracking
-from llm_common.backends import batching
+from llm_common.backends import batching, extra_series, http_series
 from llm_common.backends.action_series import ActionSeries
 from llm_common.backends.batching import counted
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.store import BatchedStore
-from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
-from llm_common.contract import FOLD_AT, Status
+from llm_common.catalog import ACTION_DURATION_BUCKETS, ACTION_FIRST_ITEM, Buckets
+from llm_common.contract import FOLD_AT, HttpSeries, Status
 
 BUCKETS = Buckets((0.1, 1.0, 10.0), (0.5, 5.0), (10.0, 1000.0))
 
@@ -203,6 +203,25 @@ def test_whoever_tracks_does_not_wait_for_a_scrape_under_way() -> None:
     del store._actions["slow", "", ""]
     ((_, totals),) = store.action_totals()
     assert totals.ok == 2 * FOLD_AT
+
+
+def test_what_was_measured_is_folded_as_soon_as_there_is_enough_of_it() -> None:
+    store = BatchedStore(BUCKETS)
+    action, http = store.action("a_task", "dev", "app"), store.http(HttpSeries("GET", "200", "a", "web"), "dev", "app")
+    extra = store.metric(ACTION_FIRST_ITEM, ("a_task", "dev", "app"))
+    measured: list[tuple[int, Callable[[], None], Callable[[], float | None]]] = [
+        (FOLD_AT, lambda: action.finished(Status.ERROR, 1.0), lambda: action.totals.error),
+        (FOLD_AT, lambda: action.finished(Status.CANCELLED, 1.0), lambda: action.totals.cancelled),
+        (FOLD_AT, lambda: action.sized(1), lambda: action.totals.size),
+        (http_series.FOLD_AT, lambda: http.finished(1.0, 1, 1), lambda: http.totals.exchanges),
+        (extra_series.FOLD_AT, lambda: extra.record(1.0), lambda: extra.sum.amount),
+    ]
+    for enough, measure, folded in measured:
+        for _ in range(enough - 1):
+            measure()
+        assert not folded()
+        measure()
+        assert folded() == enough
 
 
 def test_a_child_process_starts_with_a_free_lock() -> None:
