@@ -473,6 +473,8 @@ def test_a_partial_of_a_class_counts_its_construction(backend: ListBackend) -> N
     decorated = action_tracking_decorator("build_task")(functools.partial(CallableObject))
     assert isinstance(decorated(), CallableObject)
     assert backend.calls == [("build_task", "ok")]
+    assert decorated.func.__name__ == "CallableObject"
+    assert not hasattr(decorated.func, "kind")
 
 
 @pytest.mark.parametrize("method", ["sync", "stream", "later", "async_stream"])
@@ -520,6 +522,8 @@ def test_a_callable_object_stays_what_it_was(backend: ListBackend) -> None:
     del decorated.calls
     assert not hasattr(target, "calls")
     assert inspect.signature(decorated) == inspect.signature(target)
+    assert inspect.signature(decorated.__call__) == inspect.signature(target.__call__)
+    assert not hasattr(decorated.__call__, "calls")
     assert inspect.getdoc(decorated) == "A callable with a state."
     assert repr(decorated) == repr(target)
     assert dir(decorated) == dir(target)

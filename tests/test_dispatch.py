@@ -1,5 +1,6 @@
 import gc
 import importlib
+import inspect
 import logging
 import os
 import sys
@@ -329,6 +330,34 @@ def test_configure_returns_the_settings_with_their_sources() -> None:
     settings = configure(app="shop_bot", backends="memory,noop")
     assert (settings.app, settings.env, settings.backends) == ("shop_bot", "dev", ("memory", "noop"))
     assert settings.source("app") == "the argument app= of configure()"
+
+
+def test_every_argument_of_configure_is_a_setting() -> None:
+    given = {
+        "app": "shop_bot",
+        "env": "prod",
+        "backends": ("noop",),
+        "plugins": (ListConfigured(),),
+        "strict": True,
+        "action_duration_buckets": (1.0, 2.0),
+        "http_duration_buckets": (3.0, 4.0),
+        "http_size_buckets": (5.0, 6.0),
+        "first_item_buckets": (7.0, 8.0),
+        "extra_metrics": ("llm_tokens",),
+        "max_series": 9,
+    }
+    settings = configure(**given)  # type: ignore[arg-type]
+    assert set(inspect.signature(configure).parameters) == set(given)
+    for name, value in given.items():
+        assert getattr(settings, name) == value
+        assert settings.source(name) == f"the argument {name}= of configure()"
+
+
+def test_the_application_is_called_as_its_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    main.__file__ = "/srv/shop_bot.py"
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert configure(backends=["noop"]).app == "shop_bot"
 
 
 def test_when_configure_raises_what_was_in_force_stays() -> None:
@@ -833,6 +862,25 @@ def test_all_errors_share_one_base() -> None:
     assert issubclass(ConfigurationError, ValueError)
 
 
+class ListConfigured:
+    """A plugin that is told of each configuration."""
+
+    def __init__(self) -> None:
+        self.configured: list[object] = []
+
+    @hookimpl
+    def llm_common_configured(self, settings: object) -> None:
+        self.configured.append(settings)
+
+
+def test_a_plugin_is_not_configured_again_by_a_shutdown_at_once() -> None:
+    backend, plugin = ListBackend(), ListConfigured()
+    configure(app="shop_bot", backends=[backend], plugins=[plugin])
+    shutdown(0)
+    assert len(plugin.configured) == 1
+    assert backend.shutdowns == [0]
+
+
 def test_an_override_nests_and_restores() -> None:
     base, outer, inner = ListBackend("base"), ListBackend("outer"), ListBackend("inner")
     configure(app="shop_bot", backends=[base])
@@ -845,6 +893,13 @@ def test_an_override_nests_and_restores() -> None:
     track("5")
     assert [backend.bound for backend in (base, outer, inner)] == [["1", "5"], ["2", "4"], ["3"]]
     assert [len(backend.shutdowns) for backend in (base, outer, inner)] == [0, 1, 1]
+
+
+def test_an_override_needs_no_configuration_beneath_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    with override(strict=True) as active:
+        track()
+        assert list(active.backends) == ["noop"]
 
 
 def test_an_override_may_end_before_one_inside_it() -> None:
@@ -1193,6 +1248,24 @@ def run_in_threads(number: int, function: Callable[[], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_another_thread_that_tracks_during_the_first_use_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = plugins.load
+    loading: list[str] = []
+
+    def load(name: str, role: str, source: str) -> object:
+        loading.append(name)
+        if len(loading) == 1:
+            run_in_threads(1, track)
+        return original(name, role, source)
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    (memory,) = dispatch.active().backends.values()
+    assert isinstance(memory, MemoryBackend)
+    assert len(memory.events) == 2
 
 
 def test_the_first_use_from_many_threads_configures_once(monkeypatch: pytest.MonkeyPatch) -> None:

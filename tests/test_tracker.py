@@ -123,12 +123,35 @@ def test_no_kind_of_tracker_can_be_entered_twice(counts: Counts) -> None:
 
 
 @pytest.mark.usefixtures("findable")
-def test_an_action_without_a_size_has_none_in_its_event() -> None:
+def test_an_event_tells_the_size_the_seconds_and_the_name_of_the_error() -> None:
     memory = MemoryBackend()
     configure(app="shop_bot", backends=[memory], strict=True)
     with action_tracking("menu_handler"):
         pass
-    assert [event.size for event in memory.events] == [None]
+    with action_tracking("menu_handler") as tracker:
+        tracker.size(2)
+        tracker.to_fail("timeout")
+        tracker.size(3)
+    with pytest.raises(KeyError), action_tracking("menu_handler"):
+        raise KeyError
+    told = [(event.name, event.status, event.size, event.error_name) for event in memory.events]
+    assert told == [
+        ("menu_handler", Status.OK, None, ""),
+        ("menu_handler", Status.ERROR, 5, "timeout"),
+        ("menu_handler", Status.ERROR, None, "KeyError"),
+    ]
+    assert all(0 < event.seconds < 60 for event in memory.events)
+
+
+@pytest.mark.parametrize("several", [False, True])
+@pytest.mark.parametrize("extra_metrics", ["", "in_progress"])
+def test_a_tracker_is_found_where_it_is_to_be_and_nowhere_else(
+    findable: bool, several: bool, extra_metrics: str, registry: CollectorRegistry
+) -> None:
+    backends = [PrometheusBackend(registry), *([ListBackend()] if several else [])]
+    configure(app="shop_bot", backends=backends, extra_metrics=extra_metrics, strict=True)
+    with action_tracking("menu_handler") as tracker:
+        assert current_action() is (tracker if findable else NO_ACTION)
 
 
 def test_with_noop_a_call_has_its_arguments_and_its_result() -> None:
