@@ -383,15 +383,14 @@ class Pipeline:
     def shutdown(self, timeout: float, kept: Sequence[object] = ()) -> None:
         """Let every backend and plugin that isn't among ``kept`` flush and release, within ``timeout`` seconds each."""
         caller: HookCaller = self.manager.hook.llm_common_shutdown
-        for impl in caller.get_hookimpls():
-            wrapped = cast("HookObject", impl.plugin).wrapped
-            if not any(wrapped is one for one in kept):
+        for plugin, name in {impl.plugin: impl.plugin_name for impl in caller.get_hookimpls()}.items():
+            if not any(cast("HookObject", plugin).wrapped is one for one in kept):
                 try:
                     self.manager.subset_hook_caller(
-                        "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
+                        "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not plugin]
                     )(timeout=timeout)
                 except BaseException as fault:
-                    self.report_fault(impl.plugin_name, "llm_common_shutdown", fault)
+                    self.report_fault(name, "llm_common_shutdown", fault)
 
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""

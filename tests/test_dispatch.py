@@ -1,5 +1,5 @@
 import gc
-import importlib
+import importlib.metadata
 import inspect
 import logging
 import os
@@ -80,6 +80,7 @@ def test_a_backend_that_raises_harms_neither_the_application_nor_the_others(
     records = [record for record in caplog.records if record.name == "llm_common" and record.exc_info]
     assert records[0].levelname == "WARNING"
     assert {record.levelname for record in records[1:]} <= {"DEBUG"}
+    assert "faulty" in records[0].getMessage()
     assert "OSError" in records[0].getMessage()
     assert "is broken" in records[0].getMessage()
 
@@ -251,10 +252,11 @@ def test_backends_that_compare_equal_are_still_two() -> None:
 
         __hash__ = None  # type: ignore[assignment]
 
-    first, second = Equal(), Equal()
-    configure(app="shop_bot", backends=[first, second])
-    track()
-    assert len(first.calls) == len(second.calls) == 2
+    first, second, third = Equal(), Equal(), Equal()
+    with override(backends=(first, second, third)) as active:
+        track()
+        assert list(active.backends) == ["list", "list'", "list''"]
+    assert len(first.calls) == len(second.calls) == len(third.calls) == 2
 
 
 def test_a_backend_need_not_have_a_name_and_its_properties_are_not_evaluated() -> None:
@@ -392,9 +394,9 @@ def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest
 def test_a_backend_or_plugin_that_is_not_installed_says_how_to_install_it() -> None:
     with pytest.raises(UnknownBackendError) as caught:
         configure(app="shop_bot", backends=["aioprometheus"])
-    assert str(caught.value).endswith(
-        "Available: memory, noop, prometheus. Install it with: pip install llm-common-aioprometheus. "
-        "noop switches metrics off."
+    assert str(caught.value) == (
+        "unknown backend 'aioprometheus', named by the argument backends= of configure(). Available: memory, noop, "
+        "prometheus. Install it with: pip install llm-common-aioprometheus. noop switches metrics off."
     )
     with pytest.raises(UnknownBackendError) as caught:
         configure(app="shop_bot", backends=["noop"], plugins=["opentelemetry"])
@@ -599,8 +601,13 @@ def llm_common_create_backend(name, settings):
     configure(app="shop_bot", backends=["creating"])
     track()
     assert sys.modules["creating_module"].calls == [("creating", "shop_bot"), 2, "ok"]
-    with pytest.raises(PluginError, match=r"'creating'.*returned None"):
+    with pytest.raises(PluginError) as caught:
         configure(app="other_bot", backends=["creating"])
+    assert str(caught.value) == (
+        "the backend 'creating' (the argument backends= of configure()) can't be created: "
+        f"llm_common_create_backend(name='creating') of {sys.modules['creating_module']!r} returned None; "
+        "it must return the backend where name == 'creating'"
+    )
 
 
 def test_a_plugin_is_found_by_entry_point_too(distributions: Distributions) -> None:
@@ -663,10 +670,68 @@ def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
         assert word in str(caught.value)
 
 
-def test_who_interrupts_the_import_of_a_plugin_is_obeyed(distributions: Distributions) -> None:
-    distributions.add("broken", "raise KeyboardInterrupt")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise KeyboardInterrupt",
+        (
+            "from llm_common import hookimpl\n@hookimpl\ndef llm_common_create_backend(name):\n"
+            "    raise KeyboardInterrupt\n"
+        ),
+        "from llm_common import hookimpl\n@hookimpl\ndef llm_common_configured():\n    raise KeyboardInterrupt\n",
+    ],
+)
+def test_who_interrupts_the_import_of_a_plugin_is_obeyed(distributions: Distributions, source: str) -> None:
+    distributions.add("broken", source)
     with pytest.raises(KeyboardInterrupt):
         configure(app="shop_bot", backends=["broken"])
+
+
+def test_the_error_of_a_plugin_with_a_wrong_hook_names_the_plugin(distributions: Distributions) -> None:
+    distributions.add("broken", SIMPLE.replace("bind_action", "bind_acton"))
+    with pytest.raises(PluginError, match="llm_common_bind_acton of the plugin 'broken' is misspelt"):
+        configure(app="shop_bot", backends=["noop"], plugins=["broken"])
+
+
+def test_the_error_of_a_created_backend_with_a_wrong_hook_names_the_backend(distributions: Distributions) -> None:
+    distributions.add(
+        "broken",
+        "from llm_common import hookimpl\n@hookimpl\ndef llm_common_create_backend(name): return Backend()\n"
+        "class Backend:\n  @hookimpl\n  def llm_common_bind_acton(self): return None\n",
+    )
+    with pytest.raises(PluginError, match="llm_common_bind_acton of the backend 'broken' is misspelt"):
+        configure(app="shop_bot", backends=["broken"])
+
+
+def test_an_entry_point_without_a_distribution_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint("broken", "not_there_at_all", "llm_common")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: (point,))
+    with pytest.raises(
+        PluginError, match="its entry point 'not_there_at_all' in an unnamed distribution failed with Modul"
+    ):
+        configure(app="shop_bot", backends=["broken"])
+
+
+def test_one_distribution_may_be_backend_and_plugin_beside_another(distributions: Distributions) -> None:
+    distributions.add(
+        "both",
+        SIMPLE.replace("@hookimpl\ndef", "class Backend:\n  @hookimpl\n  def").replace("(name)", "(self, name)")
+        + "@hookimpl\ndef llm_common_create_backend(name): return Backend()\n",
+    )
+    distributions.add("other", SIMPLE.replace("llm_common_bind_action(name)", "llm_common_configured()"))
+    configure(app="shop_bot", backends=["both"], plugins=["other", "both"], strict=True)
+    track()
+    assert sys.modules["both_module"].calls == [2, "ok"]
+
+
+def test_an_entry_point_may_be_an_object_that_creates_itself(distributions: Distributions) -> None:
+    distributions.add(
+        "selfmade",
+        SIMPLE + "import sys\n@hookimpl\ndef llm_common_create_backend(name): return sys.modules[__name__]\n",
+    )
+    configure(app="shop_bot", backends=["selfmade"], strict=True)
+    track()
+    assert sys.modules["selfmade_module"].calls == [2, "ok"]
 
 
 def test_three_lines_make_a_backend() -> None:
@@ -691,14 +756,34 @@ def test_the_error_of_a_wrong_hook_says_what_is_meant(hook: str) -> None:
     with pytest.raises(PluginError) as caught:
         configure(app="shop_bot", backends=[backend])
     assert f"{hook} of the backend 'Wrong'" in str(caught.value)
-    meant = "llm_common_bind_action" if hook.endswith("acton") else "name"
-    assert f"did you mean {meant}? The " in str(caught.value)
+    if hook.endswith("acton"):
+        meant = (
+            f"is misspelt: there is no hook {hook}; did you mean llm_common_bind_action? The hooks are: llm_common_bind"
+        )
+    else:
+        meant = "there is no argument nome; did you mean name? The arguments are: bind, exemplar, name, settings"
+    assert meant in str(caught.value)
 
 
 def test_the_error_of_a_hook_like_no_other_says_which_there_are() -> None:
     backend = type("Wrong", (), {"qwertyuiop": hookimpl(lambda self: None)})()
     with pytest.raises(PluginError, match="there is no hook qwertyuiop; The hooks are: llm_common_bind_action, llm_"):
         configure(app="shop_bot", backends=[backend])
+
+
+def test_a_hook_may_have_another_name_and_its_object_names_that_it_lacks() -> None:
+    class Renaming(ListBackend):
+        def __dir__(self) -> list[str]:
+            return [*super().__dir__(), "llm_common_lacking"]
+
+        @hookimpl(specname="llm_common_shutdown")
+        def stop(self, timeout: float) -> None:
+            self.shutdowns.append(-timeout)
+
+    backend = Renaming()
+    configure(app="shop_bot", backends=[backend])
+    shutdown(3)
+    assert sorted(backend.shutdowns) == [-3, 3]
 
 
 def test_the_hooks_of_classes_and_static_methods_count_too() -> None:

@@ -3,7 +3,7 @@ import os
 import signal
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from mmap import mmap
 from typing import Any
 
@@ -222,6 +222,22 @@ def test_what_was_measured_is_folded_as_soon_as_there_is_enough_of_it() -> None:
         assert not folded()
         measure()
         assert folded() == enough
+
+
+def test_what_is_recorded_in_the_middle_of_a_fold_counts_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = BatchedStore(BUCKETS).metric(ACTION_FIRST_ITEM, ("a_task", "dev", "app"))
+
+    def interrupted(numbers: Iterable[float]) -> float:
+        series.record(4.0)
+        return batching.total(numbers)
+
+    series.record(2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(extra_series, "total", interrupted)
+        series.fold_now()
+    assert series.sum.amount == 2
+    series.fold_now()
+    assert series.sum.amount == 6
 
 
 def test_a_child_process_starts_with_a_free_lock() -> None:
