@@ -236,8 +236,7 @@ class Pipeline:
 
     def bind_http(self, series: HttpSeries) -> BoundHttp:
         """Ask each backend for its recorder of an HTTP series, as :meth:`bind_action` does for an action."""
-        labels = clean_series(series)
-        return BoundHttp(labels, self, self._recorders(HTTP, labels))
+        return BoundHttp(self, self._recorders(HTTP, clean_series(series)))
 
     def bind_metric(self, metric: Metric, values: tuple[str, ...]) -> BoundMetric | None:
         """Return one series of a metric beside the contract, or ``None`` where that is switched off.

@@ -317,6 +317,39 @@ def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pyte
     assert dispatch.state.beginning == set()
 
 
+def test_everything_is_bound_anew_at_most_so_often(clock: Clock) -> None:
+    clock.now = 0.0
+    forgotten: list[float] = []
+    health = Health(lambda: forgotten.append(clock.now))
+    assert health.due
+    health.failed(False)
+    clock.now += REBIND_AFTER
+    health.failed(False)
+    clock.now += REBIND_AFTER - 0.01
+    health.failed(False)
+    assert forgotten == [0, REBIND_AFTER]
+
+
+def test_a_backend_that_takes_events_gets_those_after_its_fault(clock: Clock) -> None:
+    class Moody(MemoryBackend):
+        failing = True
+
+        def add(self, record: Any) -> None:
+            if self.failing:
+                raise OSError("not yet")
+            super().add(record)
+
+    moody = Moody()
+    configure(app="shop_bot", backends=[moody, ListBackend()])
+    track()
+    moody.failing = False
+    clock.now += REBIND_AFTER
+    track()
+    with action_tracking("menu_handler") as tracker:
+        tracker.to_fail("timeout")
+    assert [(event.status, event.error_name) for event in moody.events] == [("ok", ""), ("error", "timeout")]
+
+
 def test_threads_that_record_at_the_same_time_are_no_recursion() -> None:
     inside, done, recorded = threading.Event(), threading.Event(), []
 

@@ -25,13 +25,13 @@ from llm_common.contract import FOLD_AT, HttpSeries, Status
 BUCKETS = Buckets((0.1, 1.0, 10.0), (0.5, 5.0), (10.0, 1000.0))
 
 
-@given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)))
-def test_durations_are_counted_as_one_by_one(durations: list[float]) -> None:
-    expected = [0] * (len(ACTION_DURATION_BUCKETS) + 1)
+@given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)), st.integers(0, 5))
+def test_durations_are_counted_as_one_by_one(durations: list[float], before: int) -> None:
+    expected = [before] * (len(ACTION_DURATION_BUCKETS) + 1)
+    earlier = tuple(expected)
     for seconds in durations:
         expected[bisect_left(ACTION_DURATION_BUCKETS, seconds)] += 1
-    empty = (0,) * len(expected)
-    assert counted(list(durations), ACTION_DURATION_BUCKETS, empty) == tuple(expected)
+    assert counted(list(durations), ACTION_DURATION_BUCKETS, earlier) == tuple(expected)
 
 
 @given(st.lists(st.lists(st.floats(0, 1e9), max_size=30), max_size=20))
