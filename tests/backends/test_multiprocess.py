@@ -1,13 +1,16 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 
 from llm_common.backends.multiprocess import MultiprocessStore, unopened
-from llm_common.catalog import Buckets
-from llm_common.contract import Status
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import EXTRA_METRICS, Buckets
+from llm_common.contract import HttpSeries, Status
 from scraping import parsed, series
 
 WORKER = """
@@ -38,6 +41,8 @@ def run(code: str, *arguments: str, directory: Path | str, check: bool = True) -
     )
 
 
+BUCKETS = Buckets((0.25, 1.0), (0.5, 5.0), (10.0, 1000.0))
+SERIES = HttpSeries("GET", "200", "orders", "web")
 LABELS = {"name": "menu_handler", "env": "dev", "app": "shop_bot"}
 
 
@@ -85,6 +90,43 @@ def test_the_registry_shows_this_process_alone_and_no_created_twins(tmp_path: Pa
     out = run(code, "2", directory=tmp_path).stdout
     assert parsed(out)[series("genapp_action_count_total", status="ok", **LABELS)] == 2
     assert "_created" not in out
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MultiprocessStore]:
+    store = MultiprocessStore(BUCKETS, str(tmp_path))
+    yield store
+    for file in store._files.values():
+        file.close()  # type: ignore[no-untyped-call]
+
+
+def test_a_process_shows_of_itself_what_one_alone_would_show(store: MultiprocessStore) -> None:
+    alone = BatchedStore(BUCKETS)
+    scrapes = []
+    for one in (store, alone):
+        registry = CollectorRegistry()
+        registry.register(one)
+        for status, seconds in ((Status.OK, 0.1), (Status.ERROR, 0.7), (Status.CANCELLED, 5.0), (Status.OK, 0.5)):
+            one.action("menu_handler", "dev", "shop_bot").finished(status, seconds)
+        one.action("menu_handler", "dev", "shop_bot").sized(2)
+        one.action("menu_handler", "dev", "shop_bot").sized(3)
+        one.action("reindex_task", "dev", "shop_bot").sized(1)
+        one.http(SERIES, "dev", "shop_bot").finished(0.2, 5, 5000)
+        one.http(SERIES, "dev", "shop_bot").finished(3.0, 50, 1)
+        for metric in EXTRA_METRICS.values():
+            values = tuple(f"a {label}" for label in metric.labels)
+            one.metric(metric, values).record(1)
+            one.metric(metric, values).record(2)
+        scrapes.append(generate_latest(registry))
+    assert scrapes[0] == scrapes[1]
+
+
+def test_a_process_that_only_bound_its_series_shows_none(store: MultiprocessStore) -> None:
+    store.action("menu_handler", "dev", "shop_bot")
+    store.http(SERIES, "dev", "shop_bot")
+    for metric in EXTRA_METRICS.values():
+        store.metric(metric, tuple(metric.labels))
+    assert not any(family.samples for family in store.collect())
 
 
 def test_a_scrape_at_any_moment_of_a_workers_start_can_read_its_files(tmp_path: Path) -> None:
