@@ -308,10 +308,12 @@ class Pipeline:
             recorder = self._ask(backend, question, *asked, cleaned)
             return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
 
-        given = {**question.given, question.argument: asked[-1], "settings": self.settings}
-        if question.renames:
-            given |= {"bind": bind, "exemplar": self._exemplar}
-        recorder = self._binders[question.hook][backend](**given)
+        recorder = self._binders[question.hook][backend](
+            **{**question.given, question.argument: asked[-1]},
+            settings=self.settings,
+            bind=bind,
+            exemplar=self._exemplar,
+        )
         return None if recorder is None else checked_recorder(recorder, question.hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
@@ -435,15 +437,13 @@ class Question(NamedTuple):
     """The argument of the hook that says which."""
     clean: Callable[[Any], object] = tuple
     """Makes valid labels of what a wrapper asks for instead."""
-    renames: bool = True
-    """Whether wrappers are given ``bind``, and backends the source of exemplars."""
     given: Mapping[str, object] = MappingProxyType({})
     """Further arguments of the hook."""
 
     @classmethod
     def of_metric(cls, metric: Metric) -> "Question":
         """Return the question for the recorder of a series of ``metric``."""
-        return cls("llm_common_bind_metric", "values", renames=False, given={"metric": metric})
+        return cls("llm_common_bind_metric", "values", given={"metric": metric})
 
 
 ACTION = Question("llm_common_bind_action", "name", clean_label)

@@ -33,7 +33,7 @@ from llm_common.backends.memory import EndedRecord, MemoryBackend, SizedRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.contract import HttpSeries, Status
 from llm_common.dispatch import Configuration, State, override
-from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
+from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, TrackingError, UnknownBackendError
 from llm_common.prometheus import render_metrics
 from llm_common.tracker import NO_ACTION
 from recording import FaultyBackend, ListBackend
@@ -81,6 +81,7 @@ def test_a_backend_that_raises_harms_neither_the_application_nor_the_others(
     assert records[0].levelname == "WARNING"
     assert {record.levelname for record in records[1:]} <= {"DEBUG"}
     assert "faulty" in records[0].getMessage()
+    assert ("llm_common_shutdown raised" in records[0].getMessage()) == (operation == "shutdown")
     assert "OSError" in records[0].getMessage()
     assert "is broken" in records[0].getMessage()
 
@@ -106,6 +107,8 @@ class Raising:
 
     @hookimpl
     def llm_common_bind_action(self, name: str) -> object:
+        if name == "unbound_task":
+            self.fail()
         end = {"ended" if name == "event_task" else "finished": self.fail}
         return SimpleNamespace(**end, sized=self.fail)
 
@@ -118,6 +121,11 @@ class Raising:
         return SimpleNamespace(record=self.fail)
 
 
+def begin(name: str) -> None:
+    with action_tracking(name):
+        pass
+
+
 def use_tokens() -> None:
     with action_tracking("answer_llm_call") as tracker:
         tracker.tokens("small", input=1)
@@ -126,8 +134,9 @@ def use_tokens() -> None:
 @pytest.mark.parametrize(
     ("operation", "scene"),
     [
-        ("finished", track),
-        ("ended", lambda: track("event_task")),
+        ("llm_common_bind_action", lambda: begin("unbound_task")),
+        ("finished", lambda: begin("menu_handler")),
+        ("ended", lambda: begin("event_task")),
         ("sized", track),
         ("finished", lambda: http_tracking("web", "order", "GET", 1, 200, 0.1, 1)),
         ("record", use_tokens),
@@ -193,6 +202,48 @@ def test_a_fault_of_an_event_recorder_is_isolated_too(caplog: pytest.LogCaptureF
     assert "ended raised ZeroDivisionError" in caplog.text
 
 
+def test_who_interrupts_a_recorder_is_obeyed() -> None:
+    def interrupted(status: object, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    class Backend:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            return SimpleNamespace(finished=interrupted, sized=print)
+
+    configure(app="shop_bot", backends=[Backend()])
+    with pytest.raises(KeyboardInterrupt), action_tracking("menu_handler"):
+        pass
+
+
+def test_what_was_bound_without_stack_is_never_kept() -> None:
+    class Deep:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            raise RecursionError
+
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[Deep(), healthy])
+    for _ in range(3):
+        track()
+    assert len(healthy.bound) == 3
+
+
+def test_a_series_of_a_further_metric_is_bound_once() -> None:
+    bound: list[tuple[str, ...]] = []
+
+    class Backend(ListBackend):
+        @hookimpl
+        def llm_common_bind_metric(self, values: tuple[str, ...]) -> object:
+            bound.append(values)
+            return SimpleNamespace(record=print)
+
+    configure(app="shop_bot", backends=[Backend()], extra_metrics="llm_tokens")
+    for _ in range(3):
+        use_tokens()
+    assert bound == [("answer_llm_call", "input", "small", "dev", "shop_bot")]
+
+
 def test_a_broken_log_handler_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*args: object, **kwargs: object) -> None:
         raise RuntimeError("the disk is full")
@@ -215,7 +266,10 @@ def test_what_is_no_recorder_is_named_and_left_out(
     configure(app="shop_bot", backends=[Wrong(), healthy])
     track()
     assert len(healthy.calls) == 2
-    assert f"has no method {missing}()" in caplog.text
+    assert (
+        f"llm_common_bind_action of the backend 'Wrong' returned {recorder!r}, which has no method {missing}(); "
+        "a recorder has finished(status, seconds) and sized(amount)"
+    ) in caplog.text
 
 
 def test_a_backend_may_leave_an_action_unrecorded() -> None:
@@ -487,7 +541,8 @@ def test_a_process_begins_with_nothing_and_flushes_when_it_ends(monkeypatch: pyt
     monkeypatch.setattr("atexit.register", at_exit.append)
     monkeypatch.setattr(dispatch, "state", State())
     backend = ListBackend()
-    configure(app="shop_bot", backends=[backend])
+    for _ in range(2):
+        configure(app="shop_bot", backends=[backend])
     with action_tracking("menu_handler"):
         assert current_action() is NO_ACTION
     dispatch.make_trackers_findable()
@@ -712,14 +767,16 @@ def test_an_entry_point_without_a_distribution_is_called_so(monkeypatch: pytest.
         configure(app="shop_bot", backends=["broken"])
 
 
-def test_one_distribution_may_be_backend_and_plugin_beside_another(distributions: Distributions) -> None:
+def test_one_distribution_may_be_backend_and_plugin_beside_others(distributions: Distributions) -> None:
     distributions.add(
         "both",
         SIMPLE.replace("@hookimpl\ndef", "class Backend:\n  @hookimpl\n  def").replace("(name)", "(self, name)")
         + "@hookimpl\ndef llm_common_create_backend(name): return Backend()\n",
     )
-    distributions.add("other", SIMPLE.replace("llm_common_bind_action(name)", "llm_common_configured()"))
-    configure(app="shop_bot", backends=["both"], plugins=["other", "both"], strict=True)
+    others = [f"other{number}" for number in range(9)]
+    for name in others:
+        distributions.add(name, SIMPLE.replace("llm_common_bind_action(name)", "llm_common_configured()"))
+    configure(app="shop_bot", backends=["both"], plugins=[*others, "both"], strict=True)
     track()
     assert sys.modules["both_module"].calls == [2, "ok"]
 
@@ -868,7 +925,22 @@ def test_a_wrapper_that_renames_without_end_is_an_error_with_the_fix(caplog: pyt
         pass
     message = caplog.records[0].getMessage()
     assert "renames without end: 'menu_handler' as 'shop_menu_handler' as 'shop_shop_menu_handler' and so on" in message
-    assert "call bind(other) only for what isn't renamed yet" in message
+    assert "and so on; call bind(other) only for what isn't renamed yet; the application" in message
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_an_action_may_be_renamed_so_often_and_no_oftener(further: int) -> None:
+    class Count:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str, bind: Any) -> Any:
+            recorder = yield
+            number = int(name.partition("_")[0])
+            return bind(f"{number - 1}_task") if number else recorder
+
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], plugins=[Count()])
+    track(f"{pipeline.MOST_RENAMES - 1 + further}_task")
+    assert len(backend.calls) == (0 if further else 2)
 
 
 def test_a_classifier_that_fails_is_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -964,6 +1036,13 @@ def test_a_plugin_is_not_configured_again_by_a_shutdown_at_once() -> None:
     shutdown(0)
     assert len(plugin.configured) == 1
     assert backend.shutdowns == [0]
+
+
+def test_after_a_shutdown_strictness_stays_what_it_was() -> None:
+    configure(app="shop_bot", backends=[ListBackend()], strict=True)
+    shutdown()
+    with pytest.raises(TrackingError, match="is no size"), action_tracking("menu_handler") as tracker:
+        tracker.size(-1)
 
 
 def test_an_override_nests_and_restores() -> None:
@@ -1064,6 +1143,21 @@ def test_a_hook_that_configures_while_an_action_is_bound_is_obeyed() -> None:
     track()
     track()
     assert second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_a_hook_that_configures_while_an_http_series_is_bound_is_obeyed() -> None:
+    later = ListBackend("later")
+
+    class Configuring(ListBackend):
+        @hookimpl
+        def llm_common_bind_http(self, series: HttpSeries) -> Any:
+            configure(app="shop_bot", backends=[later])
+            return super().llm_common_bind_http(series)
+
+    configure(app="shop_bot", backends=[Configuring()])
+    for _ in range(2):
+        http_tracking("web", "order", "GET", 1, 200, 0.1, 1)
+    assert len(later.http) == 1
 
 
 def test_a_configuration_that_fails_leaves_the_labels_of_a_shared_backend_alone(registry: CollectorRegistry) -> None:

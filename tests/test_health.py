@@ -317,6 +317,39 @@ def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pyte
     assert dispatch.state.beginning == set()
 
 
+def test_a_pause_begins_with_the_fault_that_switches_a_backend_off(clock: Clock) -> None:
+    faulty = Counting("finished")
+    configure(app="shop_bot", backends=[faulty, ListBackend()])
+    for _ in range(MOST_FAULTS):
+        clock.now += 1
+        assert faulty.calls_during(track).count("finished") == 1
+    clock.now += FIRST_PAUSE - 0.25
+    assert faulty.calls_during(track) == []
+    clock.now += 0.25
+    assert faulty.calls_during(track).count("finished") == 1
+
+
+@pytest.mark.parametrize(("fault", "pause"), [(OSError, FIRST_PAUSE), (RecursionError, 0.25)])
+def test_a_hook_that_failed_is_asked_after_a_pause_and_at_once_where_the_stack_was_at_its_end(
+    fault: type[Exception], pause: float, clock: Clock
+) -> None:
+    asked: list[float] = []
+
+    class Faulty:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            asked.append(clock.now)
+            raise fault
+
+    configure(app="shop_bot", backends=[Faulty(), ListBackend()])
+    track()
+    start = clock.now
+    while asked[-1] == start:
+        clock.now += 0.25
+        track()
+    assert pause <= asked[-1] - start <= pause + 0.25
+
+
 def test_everything_is_bound_anew_at_most_so_often(clock: Clock) -> None:
     clock.now = 0.0
     forgotten: list[float] = []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from llm_common import action_tracking, configure, http_tracking
-from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.memory import MemoryBackend, MetricRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, http_bindings
 from llm_common.dispatch import override
@@ -117,6 +117,23 @@ def test_a_registry_has_no_more_series_however_often_it_is_configured(
     exchange(40)
     exchange(41)
     assert len(warnings(caplog)) == 2
+
+
+def test_names_and_models_that_had_series_keep_them_when_it_is_configured_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    memory = MemoryBackend()
+    for model in ("small", "large"):
+        configure(app="shop_bot", backends=[memory], extra_metrics="llm_tokens", max_series=1)
+        for name in (f"{model}_llm_call", "small_llm_call"):
+            with action_tracking(name) as tracker:
+                tracker.tokens(model, input=1)
+        exchange(len(model))
+        exchange(len(name))
+    assert [event.name for event in memory.events] == ["small_llm_call", "small_llm_call", "{other}", "small_llm_call"]
+    models = {record.values[2] for record in memory.records if isinstance(record, MetricRecord)}
+    assert models == {"small", "{other}"}
+    assert len(warnings(caplog)) == 3  # one for names, one for models, one for HTTP series
 
 
 def test_each_override_has_a_limit_of_its_own() -> None:

@@ -132,12 +132,15 @@ def test_an_event_tells_the_size_the_seconds_and_the_name_of_the_error() -> None
         tracker.size(2)
         tracker.to_fail("timeout")
         tracker.size(3)
+    with action_tracking("menu_handler") as tracker:
+        tracker.to_fail()
     with pytest.raises(KeyError), action_tracking("menu_handler"):
         raise KeyError
     told = [(event.name, event.status, event.size, event.error_name) for event in memory.events]
     assert told == [
         ("menu_handler", Status.OK, None, ""),
         ("menu_handler", Status.ERROR, 5, "timeout"),
+        ("menu_handler", Status.ERROR, None, ""),
         ("menu_handler", Status.ERROR, None, "KeyError"),
     ]
     assert all(0 < event.seconds < 60 for event in memory.events)
