@@ -58,6 +58,9 @@ torture: $(VENV)/.installed ## kill workers, crowd threads, flood with hostile i
 		tests/e2e/test_totals.py tests/backends/test_folding.py \
 		tests/e2e/test_crowds.py tests/e2e/test_odd_moments.py tests/e2e/test_soak.py $(ARGS)
 
+mutation: .venv-mutation/.installed ## change the code in thousands of small ways; the tests must notice (an hour; ARGS="tracker")
+	.venv-mutation/bin/python tests/mutation.py $(ARGS)
+
 docs: $(VENV)/.installed ## build the documentation site into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
@@ -69,7 +72,7 @@ pictures: $(VENV)/.installed ## draw the pictures of the documentation, from the
 	PYTHONPATH=tests $(BIN)/python tests/live_pictures.py
 
 clean: ## remove everything that the other targets made
-	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist site
+	rm -rf .venv* .coverage* .hypothesis .mypy_cache .pytest_cache .ruff_cache build dist mutants site
 
 $(VENV)/.created:
 	@test -n "$(PYTHON)" || { echo "CPython 3.11 or newer is needed; none was found on PATH" >&2; exit 1; }
@@ -94,4 +97,9 @@ $(VENV)/.installed: $(VENV)/.dev $(SOURCES) $(PLUGIN_SOURCES)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --force-reinstall $(VENV)/dist/*.whl
 	@touch $@
 
-.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture docs docs-serve pictures clean
+.venv-mutation/.installed: requirements/mutation.txt requirements/dev.txt pyproject.toml
+	test -x .venv-mutation/bin/pip || $(PYTHON) -m venv .venv-mutation
+	.venv-mutation/bin/pip install --quiet --disable-pip-version-check --requirement requirements/mutation.txt .
+	@touch $@
+
+.PHONY: help demo test test-all test-fast check format bench bench-check bench-rules torture mutation docs docs-serve pictures clean

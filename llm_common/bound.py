@@ -14,7 +14,7 @@ from threading import RLock
 from typing import Any, Protocol
 
 from llm_common.catalog import ACTION_FIRST_ITEM, ACTION_IN_PROGRESS, LLM_TOKENS, Metric
-from llm_common.contract import ActionEvent, HttpSeries, Status
+from llm_common.contract import ActionEvent, Status
 from llm_common.errors import shown
 from llm_common.settings import Settings
 from llm_common.tracker import (
@@ -165,10 +165,9 @@ class BoundAction:
 class BoundHttp:
     """One HTTP series with all that the backends of one pipeline bound for it."""
 
-    __slots__ = ("_finishers", "_pipeline", "series")
+    __slots__ = ("_finishers", "_pipeline")
 
-    def __init__(self, series: HttpSeries, pipeline: Configured, recorders: Sequence[tuple[str, Any]]) -> None:
-        self.series = series
+    def __init__(self, pipeline: Configured, recorders: Sequence[tuple[str, Any]]) -> None:
         self._pipeline = pipeline
         self._finishers = tuple((backend, one.finished) for backend, one in recorders)
 

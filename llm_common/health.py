@@ -79,7 +79,7 @@ class Watched:
     def __init__(self, health: Health, recorder: Any) -> None:
         self.recorder = recorder
         self._health = health
-        for method in ("finished", "sized", "record") if recorder is None else ("ended", "finished", "sized", "record"):
+        for method in ("ended", "finished", "sized", "record"):
             function = getattr(recorder, method, None)
             if recorder is None or function is not None:
                 setattr(self, method, partial(self._call, function))

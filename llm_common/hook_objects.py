@@ -21,7 +21,7 @@ class HookObject:
         self.described = described = f"{role} {name!r}"
         if isinstance(wrapped, type):
             raise PluginError(f"the {described} is a class; give an instance of it: {wrapped.__name__}()")
-        hooks = 0
+        implements = False
         for name in dir(wrapped):
             static = inspect.getattr_static(wrapped, name, None)  # evaluates no property
             function = getattr(static, "__func__", static)
@@ -29,10 +29,10 @@ class HookObject:
             if options is not None:
                 self._check_hook(name, options, getattr(wrapped, name))
                 setattr(self, name, getattr(wrapped, name))
-                hooks += 1
+                implements = True
             elif name.startswith("llm_common_") and inspect.isfunction(function):
                 raise PluginError(f"{name} of the {described} isn't marked; write @hookimpl above it")
-        if not hooks:
+        if not implements:
             raise PluginError(
                 f"the {described} is {shown(wrapped)}, which implements no hook; "
                 "a backend has at least a method llm_common_bind_action(self, name), marked with @hookimpl"
@@ -63,6 +63,6 @@ def one_of(name: str, what: str, known: Iterable[str]) -> str:
     """Return in words that there is no ``name``, which there are, and which may be meant."""
     import difflib  # only where something went wrong
 
-    close = difflib.get_close_matches(name, list(known), n=1)
+    close = difflib.get_close_matches(name, list(known))
     hint = f"did you mean {close[0]}? " if close else ""
     return f"there is no {what} {name}; {hint}The {what}s are: {', '.join(sorted(known))}"

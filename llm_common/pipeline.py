@@ -248,8 +248,7 @@ class Pipeline:
 
     def bind_http(self, series: HttpSeries) -> BoundHttp:
         """Ask each backend for its recorder of an HTTP series, as :meth:`bind_action` does for an action."""
-        labels = clean_series(series)
-        return BoundHttp(labels, self, self._recorders(HTTP, labels))
+        return BoundHttp(self, self._recorders(HTTP, clean_series(series)))
 
     def bind_metric(self, metric: Metric, values: tuple[str, ...]) -> BoundMetric | None:
         """Return one series of a metric beside the contract, or ``None`` where that is switched off.
@@ -321,10 +320,12 @@ class Pipeline:
             recorder = self._ask(backend, question, *asked, cleaned)
             return RenamedRecorder(recorder, str(cleaned)) if hasattr(recorder, "ended") else recorder
 
-        given = {**question.given, question.argument: asked[-1], "settings": self.settings}
-        if question.renames:
-            given |= {"bind": bind, "exemplar": self._exemplar}
-        recorder = self._binders[question.hook][backend](**given)
+        recorder = self._binders[question.hook][backend](
+            **{**question.given, question.argument: asked[-1]},
+            settings=self.settings,
+            bind=bind,
+            exemplar=self._exemplar,
+        )
         return None if recorder is None else checked_recorder(recorder, question.hook, backend)
 
     def classify(self, exception: BaseException) -> Status:
@@ -453,17 +454,14 @@ class Pipeline:
     def shutdown(self, timeout: float, kept: Sequence[object] = ()) -> None:
         """Let every backend and plugin that isn't among ``kept`` flush and release, within ``timeout`` seconds each."""
         caller: HookCaller = self.manager.hook.llm_common_shutdown
-        for impl in caller.get_hookimpls():
-            wrapped = cast("HookObject", impl.plugin).wrapped
-            if not any(wrapped is one for one in kept):
+        for plugin in {cast("HookObject", impl.plugin): None for impl in caller.get_hookimpls()}:
+            if not any(plugin.wrapped is one for one in kept):
                 try:
                     self.manager.subset_hook_caller(
-                        "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not impl.plugin]
+                        "llm_common_shutdown", [one for one in self.manager.get_plugins() if one is not plugin]
                     )(timeout=timeout)
                 except BaseException as fault:
-                    self._note_fault(
-                        cast("HookObject", impl.plugin).name, caller.name, fault, "what it held back may be lost"
-                    )
+                    self._note_fault(plugin.name, caller.name, fault, "what it held back may be lost")
 
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""
@@ -518,15 +516,13 @@ class Question(NamedTuple):
     """The argument of the hook that says which."""
     clean: Callable[[Any], object] = tuple
     """Makes valid labels of what a wrapper asks for instead."""
-    renames: bool = True
-    """Whether wrappers are given ``bind``, and backends the source of exemplars."""
     given: Mapping[str, object] = MappingProxyType({})
     """Further arguments of the hook."""
 
     @classmethod
     def of_metric(cls, metric: Metric) -> "Question":
         """Return the question for the recorder of a series of ``metric``."""
-        return cls("llm_common_bind_metric", "values", renames=False, given={"metric": metric})
+        return cls("llm_common_bind_metric", "values", given={"metric": metric})
 
 
 ACTION = Question("llm_common_bind_action", "name", clean_label)

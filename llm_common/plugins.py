@@ -58,7 +58,7 @@ def _unknown(name: str, role: str, source: str, installed: list[str]) -> str:
 
     available = sorted({*installed, *(BUILT_IN if role == "backend" else ())})
     parts = [f"unknown {role} {name!r}, named by {source}."]
-    close = difflib.get_close_matches(name, available, n=1) if name not in SEPARATE else []
+    close = difflib.get_close_matches(name, available) if name not in SEPARATE else []
     if close:
         parts.append(f"Did you mean {close[0]!r}?")
     parts.append(f"Available: {', '.join(available) or 'none'}.")

@@ -14,7 +14,7 @@ class SeriesLimit:
     def __init__(self, most: int, before: "SeriesLimit | None" = None) -> None:
         """Admit ``most`` keys, those among them that were admitted ``before``, by an earlier configuration."""
         self.most = most
-        self._admitted: dict[object, int] = before._admitted if before else {}
+        self._admitted: set[object] = before._admitted if before else set()
         self._numbers: Iterator[int] = before._numbers if before else count()
         self.told: bool = before is not None and before.told and before.most == most
         """Whether it was said that there were more."""
@@ -25,8 +25,7 @@ class SeriesLimit:
             return True
         if len(self._admitted) >= self.most:
             return False
-        number = next(self._numbers)
-        if number >= self.most:
+        if next(self._numbers) >= self.most:
             return False
-        self._admitted[key] = number
+        self._admitted.add(key)
         return True

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 from prometheus_client import CollectorRegistry
 
 from llm_common import configure
@@ -18,6 +18,9 @@ pytest.register_assert_rewrite("comparing", "httpx_transports")
 pytest_plugins = ["pytester"]
 
 settings.register_profile("project", deadline=None)  # speed is measured in benchmarks/, never in a test
+settings.register_profile(  # which `make mutation` runs again and again; any example that fails will do
+    "mutation", deadline=None, max_examples=20, phases=(Phase.explicit, Phase.generate)
+)
 settings.load_profile("project")
 
 

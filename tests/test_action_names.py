@@ -119,6 +119,9 @@ def test_what_is_decorated_tells_its_action_and_nothing_else_does() -> None:
         assert tracked_name(partial(passed_on(decorate(target)), 1)) == "menu_handler"
     assert tracked_name(Menu) is None
     assert tracked_name(Mock()) is None
+    around = passed_on(menu)
+    around.__wrapped__ = around  # type: ignore[attr-defined]
+    assert tracked_name(around) is None
 
 
 def test_coroutines_generators_and_methods_tell_it_too() -> None:

@@ -1,9 +1,15 @@
-"""``current_action()`` where it is imported late, which can be seen only in a process of its own."""
+"""``current_action()`` where it is imported late: in a process of its own, and as if imported just now."""
 
 import subprocess
 import sys
+from collections.abc import Generator
 
 import pytest
+
+from llm_common import action_tracking, action_tracking_decorator, configure, current_action
+from llm_common.backends.memory import MemoryBackend
+from llm_common.current import adopt_running
+from llm_common.tracker import NO_ACTION, ActionTracker, set_current
 
 BEFORE = """
 import sys
@@ -119,6 +125,45 @@ def test_an_import_in_the_middle_of_an_action_finds_it(program: str, backend: st
     else:
         for name, size in sizes.items():
             assert f'name="{name}"}} {size}.0' in done.stdout
+
+
+def test_trackers_in_variables_of_the_callers_become_current_the_inner_one_first() -> None:
+    configure(app="shop_bot", backends=[MemoryBackend()], strict=True)
+    nobody, unused, ended = current_action(), action_tracking("unused_task"), action_tracking("ended_task")
+    with ended:
+        pass
+
+    def inside() -> None:
+        with action_tracking("inner_task") as inner:
+            set_current(NO_ACTION)
+            adopt_running()
+            assert current_action() is inner
+
+    with action_tracking("outer_agent") as outer:
+        inside()
+        assert current_action() is outer
+    assert current_action() is nobody is NO_ACTION
+    assert "not running" in repr(unused)
+
+
+def test_the_tracker_of_a_generator_becomes_current_in_its_steps_alone() -> None:
+    configure(app="shop_bot", backends=[MemoryBackend()], strict=True)
+
+    @action_tracking_decorator("stream_llm_call")
+    def stream() -> Generator[ActionTracker, None, None]:
+        adopt_running()
+        yield current_action()
+        yield current_action()
+
+    with action_tracking("outer_agent") as outer:
+        set_current(NO_ACTION)
+        steps = stream()
+        inside = next(steps)
+        assert "stream_llm_call" in repr(inside)
+        assert current_action() is outer
+        assert next(steps) is inside
+        steps.close()
+    assert current_action() is NO_ACTION
 
 
 def test_nothing_is_kept_where_nobody_asks() -> None:

@@ -456,10 +456,25 @@ def test_a_partial_stays_one(backend: ListBackend, target: Callable[..., Any]) -
     assert backend.calls == [("menu_handler", 6), ("menu_handler", "ok")]
 
 
+def test_a_partial_keeps_its_keywords() -> None:
+    def given(self: object, **keywords: int) -> dict[str, int]:
+        return keywords
+
+    decorate = action_tracking_decorator("menu_handler")
+
+    class Bot:
+        method = decorate(functools.partialmethod(given, one=1))
+
+    assert decorate(functools.partial(given, None, one=1))(two=2) == {"one": 1, "two": 2}
+    assert Bot().method(two=2) == {"one": 1, "two": 2}
+
+
 def test_a_partial_of_a_class_counts_its_construction(backend: ListBackend) -> None:
     decorated = action_tracking_decorator("build_task")(functools.partial(CallableObject))
     assert isinstance(decorated(), CallableObject)
     assert backend.calls == [("build_task", "ok")]
+    assert decorated.func.__name__ == "CallableObject"
+    assert not hasattr(decorated.func, "kind")
 
 
 @pytest.mark.parametrize("method", ["sync", "stream", "later", "async_stream"])
@@ -507,6 +522,8 @@ def test_a_callable_object_stays_what_it_was(backend: ListBackend) -> None:
     del decorated.calls
     assert not hasattr(target, "calls")
     assert inspect.signature(decorated) == inspect.signature(target)
+    assert inspect.signature(decorated.__call__) == inspect.signature(target.__call__)
+    assert not hasattr(decorated.__call__, "calls")
     assert inspect.getdoc(decorated) == "A callable with a state."
     assert repr(decorated) == repr(target)
     assert dir(decorated) == dir(target)
@@ -538,6 +555,7 @@ def test_a_cached_function_keeps_its_cache_and_binds_as_a_method(backend: ListBa
     assert Bot.menu.cache_info().hits == 1
     assert Bot.menu(bot, 1) == 1
     assert len(backend.calls) == 3
+    assert bot.menu.__func__ is Bot.menu  # type: ignore[attr-defined] # and not one made anew for each call
 
 
 def test_two_decorators_on_an_async_object_both_time_it_to_the_end(backend: ListBackend) -> None:
@@ -589,6 +607,29 @@ def test_a_callable_object_compares_copies_pickles_and_dies_as_it_did(backend: L
     assert gone() is None
 
 
+def test_objects_that_look_at_each_others_types_compare_as_they_did() -> None:
+    class Strict:
+        def __call__(self) -> None: ...
+
+        def __eq__(self, other: object) -> bool:
+            return type(other) is Strict
+
+        __hash__ = object.__hash__
+
+    decorate = action_tracking_decorator("menu_handler")
+    assert decorate(Strict()) == decorate(Strict())
+    assert decorate(Strict()) == Strict()
+    assert decorate(Strict()) != 5
+
+
+def test_what_is_shared_with_a_callable_object_is_so_in_a_deep_copy() -> None:
+    target = CallableObject()
+    target.shared = []  # type: ignore[attr-defined]
+    decorated = action_tracking_decorator("menu_handler")(target)
+    twin, shared = copy.deepcopy((decorated, decorated.shared))  # type: ignore[attr-defined]
+    assert twin.shared is shared is not decorated.shared  # type: ignore[attr-defined]
+
+
 @action_tracking_decorator("menu_handler")
 @functools.lru_cache
 def cached_at_module_level(number: int) -> int:
@@ -610,10 +651,11 @@ def test_an_object_keeps_its_own_private_attributes() -> None:
 
 def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> None:
     class Binding:
+        owner: type = object
         name = ""
 
         def __set_name__(self, owner: type, name: str) -> None:
-            self.name = name
+            self.owner, self.name = owner, name
 
         def __call__(self, *arguments: object) -> object:
             return arguments
@@ -631,7 +673,7 @@ def test_an_object_with_a_binding_of_its_own_keeps_it(backend: ListBackend) -> N
     assert backend.calls == [("menu_handler", "ok")]
     assert Bot("data").method == 5
     assert Bot.method(2) == (2,)
-    assert Bot.method.name == "method"
+    assert (Bot.method.owner, Bot.method.name) == (Bot, "method")
 
 
 def test_a_mock_that_poses_as_a_function_can_be_decorated(backend: ListBackend) -> None:
@@ -690,10 +732,10 @@ def test_forgotten_parentheses_are_an_error_that_shows_the_right_call() -> None:
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        (CallableObject, "above the class CallableObject"),
-        (5, "needs a function, not 5"),
-        (property(plain), "put it below @property"),
-        (functools.cached_property(plain), "put it below @cached_property"),
+        (CallableObject, "above the class CallableObject; put it above the methods to track, such as __call__$"),
+        (5, "needs a function, not 5$"),
+        (property(plain), "; put it below @property, above the function$"),
+        (functools.cached_property(plain), "; put it below @cached_property, above the function$"),
     ],
 )
 def test_what_cannot_be_tracked_is_an_error_at_once(target: Any, message: str) -> None:

@@ -1,5 +1,6 @@
 import gc
-import importlib
+import importlib.metadata
+import inspect
 import logging
 import os
 import sys
@@ -7,6 +8,8 @@ import threading
 import types
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +21,7 @@ from llm_common import (
     action_tracking,
     action_tracking_decorator,
     configure,
+    current_action,
     dispatch,
     hookimpl,
     http_tracking,
@@ -28,9 +32,10 @@ from llm_common import (
 from llm_common.backends.memory import EndedRecord, MemoryBackend, SizedRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.contract import HttpSeries, Status
-from llm_common.dispatch import override
-from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, UnknownBackendError
+from llm_common.dispatch import Configuration, State, override
+from llm_common.errors import ConfigurationError, LLMCommonError, PluginError, TrackingError, UnknownBackendError
 from llm_common.prometheus import render_metrics
+from llm_common.tracker import NO_ACTION
 from recording import FaultyBackend, ListBackend
 from scraping import parsed, series
 
@@ -75,6 +80,8 @@ def test_a_backend_that_raises_harms_neither_the_application_nor_the_others(
     records = [record for record in caplog.records if record.name == "llm_common" and record.exc_info]
     assert records[0].levelname == "WARNING"
     assert {record.levelname for record in records[1:]} <= {"DEBUG"}
+    assert "faulty" in records[0].getMessage()
+    assert ("llm_common_shutdown raised" in records[0].getMessage()) == (operation == "shutdown")
     assert "OSError" in records[0].getMessage()
     assert "is broken" in records[0].getMessage()
 
@@ -87,6 +94,93 @@ def test_in_strict_mode_a_fault_of_a_backend_raises_after_the_others_were_served
     with pytest.raises(OSError, match="sized is broken"), action_tracking("menu_handler") as tracker:
         tracker.size(4)
     assert healthy.calls == [("menu_handler", "ok"), ("menu_handler", 4), ("menu_handler", "error")]
+
+
+class Raising:
+    """Fails wherever it is to record something."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def fail(self, *measured: object) -> None:
+        raise OSError(f"{self.name} is broken")
+
+    @hookimpl
+    def llm_common_bind_action(self, name: str) -> object:
+        if name == "unbound_task":
+            self.fail()
+        end = {"ended" if name == "event_task" else "finished": self.fail}
+        return SimpleNamespace(**end, sized=self.fail)
+
+    @hookimpl
+    def llm_common_bind_http(self, series: HttpSeries) -> object:
+        return SimpleNamespace(finished=self.fail)
+
+    @hookimpl
+    def llm_common_bind_metric(self, values: tuple[str, ...]) -> object:
+        return SimpleNamespace(record=self.fail)
+
+
+def begin(name: str) -> None:
+    with action_tracking(name):
+        pass
+
+
+def use_tokens() -> None:
+    with action_tracking("answer_llm_call") as tracker:
+        tracker.tokens("small", input=1)
+
+
+@pytest.mark.parametrize(
+    ("operation", "scene"),
+    [
+        ("llm_common_bind_action", lambda: begin("unbound_task")),
+        ("finished", lambda: begin("menu_handler")),
+        ("ended", lambda: begin("event_task")),
+        ("sized", track),
+        ("finished", lambda: http_tracking("web", "order", "GET", 1, 200, 0.1, 1)),
+        ("record", use_tokens),
+    ],
+)
+def test_each_fault_is_told_by_backend_and_operation_and_in_strict_mode_the_first_one_is_raised(
+    operation: str, scene: Callable[[], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    backends = [Raising("first"), Raising("second")]
+    configure(app="shop_bot", backends=backends, extra_metrics="llm_tokens")
+    scene()
+    told = [record.getMessage() for record in caplog.records if f" {operation} raised" in record.getMessage()]
+    lost = "the application is not affected, these measurements of this backend are lost"
+    assert told == [f"{name}: {operation} raised OSError: {name} is broken; {lost}" for name in ("first", "second")]
+    configure(app="shop_bot", backends=backends, extra_metrics="llm_tokens", strict=True)
+    with pytest.raises(OSError, match="first is broken"):
+        scene()
+
+
+def test_a_misuse_is_told_once_for_each_action_and_operation(caplog: pytest.LogCaptureFixture) -> None:
+    class Unshowable:
+        def __repr__(self) -> str:
+            raise OSError
+
+    configure(app="shop_bot", backends=[ListBackend()], extra_metrics="llm_tokens")
+    for name in ("one_task", "two_task", "one_task"):
+        with action_tracking(name) as tracker:
+            tracker.size(Unshowable())  # type: ignore[arg-type]
+            tracker.tokens("small", input=-1)
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    no_size = "size(a Unshowable that can't be shown) is no size; accepted: a finite number that isn't negative"
+    no_tokens = "tokens('small', input=-1) can't be added; accepted: the model's name, and numbers that aren't negative"
+    assert told == [f"action '{name}': {text}" for name in ("one_task", "two_task") for text in (no_size, no_tokens)]
+
+
+def test_sizes_stay_whole_numbers_where_these_are_exact_and_are_floating_point_numbers_else() -> None:
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], strict=True)
+    for amount in (0, 7, 2**53, 2**53 + 2, 0.5, True, Fraction(1, 4), Decimal(3)):
+        with action_tracking("menu_handler") as tracker:
+            tracker.size(amount)  # type: ignore[arg-type]
+    sizes = [size for _, size in backend.calls[::2]]
+    assert sizes == [0, 7, 2**53, 2**53 + 2, 0.5, 1, 0.25, 3]
+    assert [type(size) for size in sizes] == [int] * 3 + [float] * 5
 
 
 def test_in_strict_mode_a_fault_never_replaces_the_exception_of_the_block() -> None:
@@ -106,6 +200,48 @@ def test_a_fault_of_an_event_recorder_is_isolated_too(caplog: pytest.LogCaptureF
     track()
     assert len(healthy.calls) == 2
     assert "ended raised ZeroDivisionError" in caplog.text
+
+
+def test_who_interrupts_a_recorder_is_obeyed() -> None:
+    def interrupted(status: object, seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    class Backend:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            return SimpleNamespace(finished=interrupted, sized=print)
+
+    configure(app="shop_bot", backends=[Backend()])
+    with pytest.raises(KeyboardInterrupt), action_tracking("menu_handler"):
+        pass
+
+
+def test_what_was_bound_without_stack_is_never_kept() -> None:
+    class Deep:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            raise RecursionError
+
+    healthy = ListBackend()
+    configure(app="shop_bot", backends=[Deep(), healthy])
+    for _ in range(3):
+        track()
+    assert len(healthy.bound) == 3
+
+
+def test_a_series_of_a_further_metric_is_bound_once() -> None:
+    bound: list[tuple[str, ...]] = []
+
+    class Backend(ListBackend):
+        @hookimpl
+        def llm_common_bind_metric(self, values: tuple[str, ...]) -> object:
+            bound.append(values)
+            return SimpleNamespace(record=print)
+
+    configure(app="shop_bot", backends=[Backend()], extra_metrics="llm_tokens")
+    for _ in range(3):
+        use_tokens()
+    assert bound == [("answer_llm_call", "input", "small", "dev", "shop_bot")]
 
 
 def test_a_broken_log_handler_does_not_reach_the_application(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,7 +266,10 @@ def test_what_is_no_recorder_is_named_and_left_out(
     configure(app="shop_bot", backends=[Wrong(), healthy])
     track()
     assert len(healthy.calls) == 2
-    assert f"has no method {missing}()" in caplog.text
+    assert (
+        f"llm_common_bind_action of the backend 'Wrong' returned {recorder!r}, which has no method {missing}(); "
+        "a recorder has finished(status, seconds) and sized(amount)"
+    ) in caplog.text
 
 
 def test_a_backend_may_leave_an_action_unrecorded() -> None:
@@ -167,10 +306,11 @@ def test_backends_that_compare_equal_are_still_two() -> None:
 
         __hash__ = None  # type: ignore[assignment]
 
-    first, second = Equal(), Equal()
-    configure(app="shop_bot", backends=[first, second])
-    track()
-    assert len(first.calls) == len(second.calls) == 2
+    first, second, third = Equal(), Equal(), Equal()
+    with override(backends=(first, second, third)) as active:
+        track()
+        assert list(active.backends) == ["list", "list'", "list''"]
+    assert len(first.calls) == len(second.calls) == len(third.calls) == 2
 
 
 def test_a_backend_need_not_have_a_name_and_its_properties_are_not_evaluated() -> None:
@@ -248,6 +388,34 @@ def test_configure_returns_the_settings_with_their_sources() -> None:
     assert settings.source("app") == "the argument app= of configure()"
 
 
+def test_every_argument_of_configure_is_a_setting() -> None:
+    given = {
+        "app": "shop_bot",
+        "env": "prod",
+        "backends": ("noop",),
+        "plugins": (ListConfigured(),),
+        "strict": True,
+        "action_duration_buckets": (1.0, 2.0),
+        "http_duration_buckets": (3.0, 4.0),
+        "http_size_buckets": (5.0, 6.0),
+        "first_item_buckets": (7.0, 8.0),
+        "extra_metrics": ("llm_tokens",),
+        "max_series": 9,
+    }
+    settings = configure(**given)  # type: ignore[arg-type]
+    assert set(inspect.signature(configure).parameters) == set(given)
+    for name, value in given.items():
+        assert getattr(settings, name) == value
+        assert settings.source(name) == f"the argument {name}= of configure()"
+
+
+def test_the_application_is_called_as_its_main_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    main = types.ModuleType("__main__")
+    main.__file__ = "/srv/shop_bot.py"
+    monkeypatch.setitem(sys.modules, "__main__", main)
+    assert configure(backends=["noop"]).app == "shop_bot"
+
+
 def test_when_configure_raises_what_was_in_force_stays() -> None:
     backend = ListBackend()
     configure(app="shop_bot", backends=[backend])
@@ -268,25 +436,42 @@ def test_an_unknown_backend_is_an_error_that_carries_its_fix(monkeypatch: pytest
     monkeypatch.setenv("LLM_COMMON_BACKENDS", "promethues")
     with pytest.raises(UnknownBackendError) as caught:
         configure(app="shop_bot")
-    message = str(caught.value)
-    assert "unknown backend 'promethues', named by the environment variable LLM_COMMON_BACKENDS" in message
-    assert "Did you mean 'prometheus'?" in message
-    assert "Available: memory, noop, prometheus" in message
-    assert "aioprometheus (pip install llm-common-aioprometheus)" in message
-    assert "noop switches metrics off" in message
+    assert str(caught.value) == (
+        "unknown backend 'promethues', named by the environment variable LLM_COMMON_BACKENDS. "
+        "Did you mean 'prometheus'? "
+        "Available: memory, noop, prometheus. Can be installed: aioprometheus (pip install llm-common-aioprometheus), "
+        "opentelemetry (pip install llm-common-opentelemetry). noop switches metrics off."
+    )
 
 
 @pytest.mark.usefixtures("nothing_installed")
 def test_a_backend_or_plugin_that_is_not_installed_says_how_to_install_it() -> None:
-    with pytest.raises(UnknownBackendError, match=r"Install it with: pip install llm-common-opentelemetry\."):
-        configure(app="shop_bot", backends=["opentelemetry"])
-    with pytest.raises(UnknownBackendError, match=r"Install it with: pip install llm-common-opentelemetry\."):
+    with pytest.raises(UnknownBackendError) as caught:
+        configure(app="shop_bot", backends=["aioprometheus"])
+    assert str(caught.value) == (
+        "unknown backend 'aioprometheus', named by the argument backends= of configure(). Available: memory, noop, "
+        "prometheus. Install it with: pip install llm-common-aioprometheus. noop switches metrics off."
+    )
+    with pytest.raises(UnknownBackendError) as caught:
         configure(app="shop_bot", backends=["noop"], plugins=["opentelemetry"])
+    assert str(caught.value).endswith("Available: none. Install it with: pip install llm-common-opentelemetry.")
 
 
 def test_an_unknown_plugin_is_an_error_too() -> None:
     with pytest.raises(UnknownBackendError, match=r"unknown plugin 'sampler', named by the argument plugins="):
         configure(app="shop_bot", backends=["noop"], plugins=["sampler"])
+
+
+def test_what_is_installed_already_is_offered_and_not_to_be_installed(distributions: "Distributions") -> None:
+    for name in ("aioprometheus", "opentelemetry"):
+        distributions.add(name, "")
+    with pytest.raises(UnknownBackendError) as caught:
+        configure(app="shop_bot", backends=["opentelemetri"])
+    assert str(caught.value) == (
+        "unknown backend 'opentelemetri', named by the argument backends= of configure(). "
+        "Did you mean 'opentelemetry'? "
+        "Available: aioprometheus, memory, noop, opentelemetry, prometheus. noop switches metrics off."
+    )
 
 
 def test_a_fault_at_first_use_is_logged_once_and_the_application_runs_on(
@@ -298,6 +483,7 @@ def test_a_fault_at_first_use_is_logged_once_and_the_application_runs_on(
     (record,) = caplog.records
     assert record.levelname == "ERROR"
     assert record.getMessage().startswith("llm_common: unknown backend 'nonsense', named by the environment variable")
+    assert record.getMessage().endswith(" No metrics are recorded until this is mended.")
     assert record.exc_info is None
     backend = ListBackend()
     configure(app="shop_bot", backends=[backend])
@@ -346,6 +532,68 @@ def test_a_fault_at_first_use_raises_in_strict_mode(monkeypatch: pytest.MonkeyPa
     for _ in range(2):
         with pytest.raises(UnknownBackendError):
             track()
+
+
+def test_strictness_is_read_also_where_another_setting_cannot_be(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LLM_COMMON_MAX_SERIES", "many")
+    with dispatch.unconfigured():
+        track()
+    assert "LLM_COMMON_MAX_SERIES" in caplog.text
+    monkeypatch.setenv("LLM_COMMON_STRICT", "1")
+    with pytest.raises(ConfigurationError, match="LLM_COMMON_MAX_SERIES"):
+        track()
+
+
+def test_strictness_may_be_written_in_pyproject(tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text("[tool.llm_common]\nstrict = true\nbackends = 'nonsense'\n")
+    with pytest.raises(UnknownBackendError):
+        track()
+
+
+def test_a_process_begins_with_nothing_and_flushes_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(dispatch, "state", State())
+    backend = ListBackend()
+    for _ in range(2):
+        configure(app="shop_bot", backends=[backend])
+    with action_tracking("menu_handler"):
+        assert current_action() is NO_ACTION
+    dispatch.make_trackers_findable()
+    with action_tracking("menu_handler") as tracker:
+        assert current_action() is tracker
+    assert dispatch.backends_to_show() == [backend]
+    (flush,) = at_exit
+    flush()
+    assert backend.shutdowns == [dispatch.SHUTDOWN_TIMEOUT]
+
+
+def test_a_process_that_configures_nothing_flushes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    monkeypatch.setattr(dispatch, "state", State())
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    track()
+    assert len(at_exit) == 1
+
+
+def test_a_misuse_outside_of_any_action_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    configure(app="shop_bot", backends=[ListBackend()])
+    dispatch.misused("nothing to be counted")
+    assert [record.getMessage() for record in caplog.records] == ["nothing to be counted"]
+
+
+def test_a_configuration_that_was_closed_begins_anew() -> None:
+    beside, backend = Configuration(), ListBackend()
+    for _ in range(2):
+        with beside:
+            configure(app="shop_bot", backends=[backend])
+            track()
+        beside.close()
+    assert len(backend.calls) == 4
+    assert backend.shutdowns == [dispatch.SHUTDOWN_TIMEOUT] * 2
 
 
 def test_the_environment_decides_at_first_use_and_not_at_import(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,8 +672,13 @@ def llm_common_create_backend(name, settings):
     configure(app="shop_bot", backends=["creating"])
     track()
     assert sys.modules["creating_module"].calls == [("creating", "shop_bot"), 2, "ok"]
-    with pytest.raises(PluginError, match=r"'creating'.*returned None"):
+    with pytest.raises(PluginError) as caught:
         configure(app="other_bot", backends=["creating"])
+    assert str(caught.value) == (
+        "the backend 'creating' (the argument backends= of configure()) can't be created: "
+        f"llm_common_create_backend(name='creating') of {sys.modules['creating_module']!r} returned None; "
+        "it must return the backend where name == 'creating'"
+    )
 
 
 def test_a_plugin_is_found_by_entry_point_too(distributions: Distributions) -> None:
@@ -488,10 +741,70 @@ def test_a_wrong_plugin_is_an_error_that_names_plugin_hook_and_fix(
         assert word in str(caught.value)
 
 
-def test_who_interrupts_the_import_of_a_plugin_is_obeyed(distributions: Distributions) -> None:
-    distributions.add("broken", "raise KeyboardInterrupt")
+@pytest.mark.parametrize(
+    "source",
+    [
+        "raise KeyboardInterrupt",
+        (
+            "from llm_common import hookimpl\n@hookimpl\ndef llm_common_create_backend(name):\n"
+            "    raise KeyboardInterrupt\n"
+        ),
+        "from llm_common import hookimpl\n@hookimpl\ndef llm_common_configured():\n    raise KeyboardInterrupt\n",
+    ],
+)
+def test_who_interrupts_the_import_of_a_plugin_is_obeyed(distributions: Distributions, source: str) -> None:
+    distributions.add("broken", source)
     with pytest.raises(KeyboardInterrupt):
         configure(app="shop_bot", backends=["broken"])
+
+
+def test_the_error_of_a_plugin_with_a_wrong_hook_names_the_plugin(distributions: Distributions) -> None:
+    distributions.add("broken", SIMPLE.replace("bind_action", "bind_acton"))
+    with pytest.raises(PluginError, match="llm_common_bind_acton of the plugin 'broken' is misspelt"):
+        configure(app="shop_bot", backends=["noop"], plugins=["broken"])
+
+
+def test_the_error_of_a_created_backend_with_a_wrong_hook_names_the_backend(distributions: Distributions) -> None:
+    distributions.add(
+        "broken",
+        "from llm_common import hookimpl\n@hookimpl\ndef llm_common_create_backend(name): return Backend()\n"
+        "class Backend:\n  @hookimpl\n  def llm_common_bind_acton(self): return None\n",
+    )
+    with pytest.raises(PluginError, match="llm_common_bind_acton of the backend 'broken' is misspelt"):
+        configure(app="shop_bot", backends=["broken"])
+
+
+def test_an_entry_point_without_a_distribution_is_called_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = importlib.metadata.EntryPoint("broken", "not_there_at_all", "llm_common")
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: (point,))
+    with pytest.raises(
+        PluginError, match="its entry point 'not_there_at_all' in an unnamed distribution failed with Modul"
+    ):
+        configure(app="shop_bot", backends=["broken"])
+
+
+def test_one_distribution_may_be_backend_and_plugin_beside_others(distributions: Distributions) -> None:
+    distributions.add(
+        "both",
+        SIMPLE.replace("@hookimpl\ndef", "class Backend:\n  @hookimpl\n  def").replace("(name)", "(self, name)")
+        + "@hookimpl\ndef llm_common_create_backend(name): return Backend()\n",
+    )
+    others = [f"other{number}" for number in range(9)]
+    for name in others:
+        distributions.add(name, SIMPLE.replace("llm_common_bind_action(name)", "llm_common_configured()"))
+    configure(app="shop_bot", backends=["both"], plugins=[*others, "both"], strict=True)
+    track()
+    assert sys.modules["both_module"].calls == [2, "ok"]
+
+
+def test_an_entry_point_may_be_an_object_that_creates_itself(distributions: Distributions) -> None:
+    distributions.add(
+        "selfmade",
+        SIMPLE + "import sys\n@hookimpl\ndef llm_common_create_backend(name): return sys.modules[__name__]\n",
+    )
+    configure(app="shop_bot", backends=["selfmade"], strict=True)
+    track()
+    assert sys.modules["selfmade_module"].calls == [2, "ok"]
 
 
 def test_three_lines_make_a_backend() -> None:
@@ -516,8 +829,63 @@ def test_the_error_of_a_wrong_hook_says_what_is_meant(hook: str) -> None:
     with pytest.raises(PluginError) as caught:
         configure(app="shop_bot", backends=[backend])
     assert f"{hook} of the backend 'Wrong'" in str(caught.value)
-    meant = "llm_common_bind_action" if hook.endswith("acton") else "name"
-    assert f"did you mean {meant}?" in str(caught.value)
+    if hook.endswith("acton"):
+        meant = (
+            f"is misspelt: there is no hook {hook}; did you mean llm_common_bind_action? The hooks are: llm_common_bind"
+        )
+    else:
+        meant = "there is no argument nome; did you mean name? The arguments are: bind, exemplar, name, settings"
+    assert meant in str(caught.value)
+
+
+def test_the_error_of_a_hook_like_no_other_says_which_there_are() -> None:
+    backend = type("Wrong", (), {"qwertyuiop": hookimpl(lambda self: None)})()
+    with pytest.raises(PluginError, match="there is no hook qwertyuiop; The hooks are: llm_common_bind_action, llm_"):
+        configure(app="shop_bot", backends=[backend])
+
+
+def test_a_hook_may_have_another_name_and_its_object_names_that_it_lacks() -> None:
+    class Renaming(ListBackend):
+        def __dir__(self) -> list[str]:
+            return [*super().__dir__(), "llm_common_lacking"]
+
+        @hookimpl(specname="llm_common_shutdown")
+        def stop(self, timeout: float) -> None:
+            self.shutdowns.append(-timeout)
+
+    backend = Renaming()
+    configure(app="shop_bot", backends=[backend])
+    shutdown(3)
+    assert sorted(backend.shutdowns) == [-3, 3]
+
+
+def test_the_hooks_of_classes_and_static_methods_count_too() -> None:
+    ended: list[Status] = []
+
+    class Three:
+        @classmethod
+        @hookimpl
+        def llm_common_bind_action(cls, name: str) -> object:
+            return SimpleNamespace(finished=lambda status, seconds: ended.append(status), sized=print)
+
+        @hookimpl
+        @staticmethod
+        def llm_common_configured(settings: object) -> None:
+            ended.clear()
+
+    configure(app="shop_bot", backends=[Three()], strict=True)
+    with action_tracking("menu_handler"):
+        pass
+    assert ended == [Status.OK]
+
+
+def test_a_forgotten_mark_above_a_class_method_is_an_error_too() -> None:
+    class Unmarked:
+        @classmethod
+        def llm_common_bind_action(cls, name: str) -> None: ...
+
+    with pytest.raises(PluginError, match="llm_common_bind_action of the backend 'Unmarked' isn't marked"):
+        configure(app="shop_bot", backends=[Unmarked()])
 
 
 def test_a_wrapper_that_never_yields_is_an_error() -> None:
@@ -573,7 +941,22 @@ def test_a_wrapper_that_renames_without_end_is_an_error_with_the_fix(caplog: pyt
         pass
     message = caplog.records[0].getMessage()
     assert "renames without end: 'menu_handler' as 'shop_menu_handler' as 'shop_shop_menu_handler' and so on" in message
-    assert "call bind(other) only for what isn't renamed yet" in message
+    assert "and so on; call bind(other) only for what isn't renamed yet; the application" in message
+
+
+@pytest.mark.parametrize("further", [0, 1])
+def test_an_action_may_be_renamed_so_often_and_no_oftener(further: int) -> None:
+    class Count:
+        @hookimpl(wrapper=True)
+        def llm_common_bind_action(self, name: str, bind: Any) -> Any:
+            recorder = yield
+            number = int(name.partition("_")[0])
+            return bind(f"{number - 1}_task") if number else recorder
+
+    backend = ListBackend()
+    configure(app="shop_bot", backends=[backend], plugins=[Count()])
+    track(f"{pipeline.MOST_RENAMES - 1 + further}_task")
+    assert len(backend.calls) == (0 if further else 2)
 
 
 def test_a_classifier_that_fails_is_named(caplog: pytest.LogCaptureFixture) -> None:
@@ -633,8 +1016,10 @@ def test_a_class_in_place_of_an_instance_is_an_error_with_the_fix() -> None:
 
 @pytest.mark.parametrize("backend", [None, object(), 5])
 def test_an_object_without_hooks_is_an_error_and_no_silence(backend: object) -> None:
-    with pytest.raises(PluginError, match=r"implements no hook; a backend has at least a method llm_common_bind"):
+    with pytest.raises(PluginError) as caught:
         configure(app="shop_bot", backends=[backend])
+    backend_has = "a backend has at least a method llm_common_bind_action(self, name), marked with @hookimpl"
+    assert f"is {backend!r}, which implements no hook; {backend_has}" in str(caught.value)
 
 
 def test_a_forgotten_mark_above_a_hook_is_an_error() -> None:
@@ -650,6 +1035,32 @@ def test_all_errors_share_one_base() -> None:
     assert issubclass(ConfigurationError, ValueError)
 
 
+class ListConfigured:
+    """A plugin that is told of each configuration."""
+
+    def __init__(self) -> None:
+        self.configured: list[object] = []
+
+    @hookimpl
+    def llm_common_configured(self, settings: object) -> None:
+        self.configured.append(settings)
+
+
+def test_a_plugin_is_not_configured_again_by_a_shutdown_at_once() -> None:
+    backend, plugin = ListBackend(), ListConfigured()
+    configure(app="shop_bot", backends=[backend], plugins=[plugin])
+    shutdown(0)
+    assert len(plugin.configured) == 1
+    assert backend.shutdowns == [0]
+
+
+def test_after_a_shutdown_strictness_stays_what_it_was() -> None:
+    configure(app="shop_bot", backends=[ListBackend()], strict=True)
+    shutdown()
+    with pytest.raises(TrackingError, match="is no size"), action_tracking("menu_handler") as tracker:
+        tracker.size(-1)
+
+
 def test_an_override_nests_and_restores() -> None:
     base, outer, inner = ListBackend("base"), ListBackend("outer"), ListBackend("inner")
     configure(app="shop_bot", backends=[base])
@@ -662,6 +1073,13 @@ def test_an_override_nests_and_restores() -> None:
     track("5")
     assert [backend.bound for backend in (base, outer, inner)] == [["1", "5"], ["2", "4"], ["3"]]
     assert [len(backend.shutdowns) for backend in (base, outer, inner)] == [0, 1, 1]
+
+
+def test_an_override_needs_no_configuration_beneath_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nonsense")
+    with override(strict=True) as active:
+        track()
+        assert list(active.backends) == ["noop"]
 
 
 def test_an_override_may_end_before_one_inside_it() -> None:
@@ -741,6 +1159,21 @@ def test_a_hook_that_configures_while_an_action_is_bound_is_obeyed() -> None:
     track()
     track()
     assert second.calls == [("menu_handler", 2), ("menu_handler", "ok")]
+
+
+def test_a_hook_that_configures_while_an_http_series_is_bound_is_obeyed() -> None:
+    later = ListBackend("later")
+
+    class Configuring(ListBackend):
+        @hookimpl
+        def llm_common_bind_http(self, series: HttpSeries) -> Any:
+            configure(app="shop_bot", backends=[later])
+            return super().llm_common_bind_http(series)
+
+    configure(app="shop_bot", backends=[Configuring()])
+    for _ in range(2):
+        http_tracking("web", "order", "GET", 1, 200, 0.1, 1)
+    assert len(later.http) == 1
 
 
 def test_a_configuration_that_fails_leaves_the_labels_of_a_shared_backend_alone(registry: CollectorRegistry) -> None:
@@ -947,6 +1380,23 @@ def test_a_configuration_made_during_the_first_use_wins(monkeypatch: pytest.Monk
     assert len(backend.calls) == 2
 
 
+@pytest.mark.parametrize("same", [False, True])
+def test_what_the_first_use_made_in_vain_is_shut_down_unless_it_is_in_force(
+    monkeypatch: pytest.MonkeyPatch, same: bool
+) -> None:
+    chosen = ListBackend("chosen")
+    made = chosen if same else ListBackend("made")
+
+    def load(name: str, role: str, source: str) -> object:
+        configure(app="shop_bot", backends=[chosen])
+        return made
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    assert made.shutdowns == ([] if same else [dispatch.SHUTDOWN_TIMEOUT])
+
+
 def test_a_plugin_that_fails_under_two_overrides_fails_in_configure_and_changes_nothing() -> None:
     class Moody:
         failing = False
@@ -993,6 +1443,24 @@ def run_in_threads(number: int, function: Callable[[], None]) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def test_another_thread_that_tracks_during_the_first_use_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = plugins.load
+    loading: list[str] = []
+
+    def load(name: str, role: str, source: str) -> object:
+        loading.append(name)
+        if len(loading) == 1:
+            run_in_threads(1, track)
+        return original(name, role, source)
+
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "memory")
+    monkeypatch.setattr(plugins, "load", load)
+    track()
+    (memory,) = dispatch.active().backends.values()
+    assert isinstance(memory, MemoryBackend)
+    assert len(memory.events) == 2
 
 
 def test_the_first_use_from_many_threads_configures_once(monkeypatch: pytest.MonkeyPatch) -> None:

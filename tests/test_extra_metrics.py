@@ -236,7 +236,10 @@ def test_models_past_the_limit_are_counted_together(caplog: pytest.LogCaptureFix
     models = [record.values[2] for record in memory.records if isinstance(record, MetricRecord)]
     assert models == ["model-0", "model-1", "{other}", "{other}", "{other}"]
     (warning,) = [one.getMessage() for one in caplog.records]
-    assert "further models are counted together as '{other}'" in warning
+    assert warning == (
+        "genapp_llm_tokens_total has 2 series, which is the limit (max_series); further models are counted together as "
+        "'{other}', the first of them ('answer_llm_call', 'input', 'model-2'). Is a model's name built from data?"
+    )
 
 
 class Partial(ListBackend):

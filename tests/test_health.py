@@ -1,6 +1,7 @@
 """Backends that fail again and again are switched off and tried again later; healthy ones aren't affected."""
 
 import logging
+import threading
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from llm_common.bound import bindings, stops_program
 from llm_common.catalog import BACKEND_ERRORS, Metric
 from llm_common.contract import FOLD_AT, Status
 from llm_common.exposition import respond
-from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched
+from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched, not_nested
 from llm_common.http_exchange import Exchange
 from llm_common.prometheus import render_metrics
 from llm_common.tracker import FindableSampledTracker, SampledTracker
@@ -392,3 +393,108 @@ def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pyte
     with pytest.raises(KeyboardInterrupt):
         track()
     assert dispatch.state.beginning == set()
+
+
+def test_a_pause_begins_with_the_fault_that_switches_a_backend_off(clock: Clock) -> None:
+    faulty = Counting("finished")
+    configure(app="shop_bot", backends=[faulty, ListBackend()])
+    for _ in range(MOST_FAULTS):
+        clock.now += 1
+        assert faulty.calls_during(track).count("finished") == 1
+    clock.now += FIRST_PAUSE - 0.25
+    assert faulty.calls_during(track_often) == []
+    clock.now += 0.25
+    assert faulty.calls_during(track_often).count("finished") == 1
+
+
+@pytest.mark.parametrize(("fault", "pause"), [(OSError, FIRST_PAUSE), (RecursionError, 0.25)])
+def test_a_hook_that_failed_is_asked_after_a_pause_and_at_once_where_the_stack_was_at_its_end(
+    fault: type[Exception], pause: float, clock: Clock
+) -> None:
+    asked: list[float] = []
+
+    class Faulty:
+        @hookimpl
+        def llm_common_bind_action(self, name: str) -> object:
+            asked.append(clock.now)
+            raise fault
+
+    configure(app="shop_bot", backends=[Faulty(), ListBackend()])
+    track()
+    start = clock.now
+    while asked[-1] == start:
+        clock.now += 0.25
+        track()
+    assert pause <= asked[-1] - start <= pause + 0.25
+
+
+def test_everything_is_bound_anew_at_most_so_often(clock: Clock) -> None:
+    clock.now = 0.0
+    forgotten: list[float] = []
+    health = Health(lambda: forgotten.append(clock.now))
+    assert health.due
+    health.failed(False)
+    clock.now += REBIND_AFTER
+    health.failed(False)
+    clock.now += REBIND_AFTER - 0.01
+    health.failed(False)
+    assert forgotten == [0, REBIND_AFTER]
+
+
+def test_a_backend_that_takes_events_gets_those_after_its_fault(clock: Clock) -> None:
+    class Moody(MemoryBackend):
+        failing = True
+
+        def add(self, record: Any) -> None:
+            if self.failing:
+                raise OSError("not yet")
+            super().add(record)
+
+    moody = Moody()
+    configure(app="shop_bot", backends=[moody, ListBackend()])
+    track()
+    moody.failing = False
+    clock.now += REBIND_AFTER
+    track()
+    with action_tracking("menu_handler") as tracker:
+        tracker.to_fail("timeout")
+    assert [(event.status, event.error_name) for event in moody.events] == [("ok", ""), ("error", "timeout")]
+
+
+def test_threads_that_record_at_the_same_time_are_no_recursion() -> None:
+    inside, done, recorded = threading.Event(), threading.Event(), []
+
+    def finished(number: int) -> None:
+        if number == 1:
+            inside.set()
+            done.wait(30)
+        recorded.append(number)
+
+    watched = Watched(Health(lambda: None), SimpleNamespace(finished=finished))
+    thread = threading.Thread(target=watched.finished, args=(1,))  # type: ignore[attr-defined]
+    thread.start()
+    inside.wait(30)
+    watched.finished(2)  # type: ignore[attr-defined]
+    done.set()
+    thread.join()
+    assert recorded == [2, 1]
+
+
+def test_a_function_that_may_not_be_nested_is_called_by_each_thread_and_again_and_again() -> None:
+    inside, done, called = threading.Event(), threading.Event(), []
+
+    def function() -> bool:
+        called.append(call())
+        if threading.current_thread() is thread:
+            inside.set()
+            done.wait(30)
+        return True
+
+    call = not_nested(function)
+    thread = threading.Thread(target=call)
+    thread.start()
+    inside.wait(30)
+    assert [call(), call()] == [True, True]
+    done.set()
+    thread.join()
+    assert called == [None, None, None]

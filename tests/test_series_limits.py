@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from llm_common import action_tracking, configure, http_tracking
-from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.memory import MemoryBackend, MetricRecord
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, http_bindings
 from llm_common.dispatch import override
@@ -59,8 +59,10 @@ def test_past_the_limit_names_are_counted_together(
     assert values[series("genapp_action_count_total", name="action_0", status="ok", **common)] == 2
     assert [event.name for event in memory.events] == ["action_0", "action_1", "action_2", *["{other}"] * 7, "action_0"]
     (warning,) = warnings(caplog)
-    assert "genapp_action_count_total has series for 3 names, which is the limit (max_series)" in warning
-    assert "the first of them 'action_3'" in warning
+    assert warning == (
+        "genapp_action_count_total has series for 3 names, which is the limit (max_series); further names are counted "
+        "together as '{other}', the first of them 'action_3'. A name is a literal: is one built from user data?"
+    )
     assert len(bindings) == 4
 
 
@@ -80,7 +82,11 @@ def test_past_the_limit_http_series_are_counted_together(
     assert values[series("genapp_http_request_size_bytes_sum", direction="out", **other)] == 140
     assert [one.resource for one in memory.exchanges] == ["path_", "path_x", "path_xx", *["{other}"] * 7, "path_"]
     (warning,) = warnings(caplog)
-    assert "genapp_http_requests_total has 3 series, which is the limit (max_series)" in warning
+    assert warning == (
+        "genapp_http_requests_total has 3 series, which is the limit (max_series); further ones are counted together "
+        "as '{other}', the first of them ('GET', '200', 'path_xxx', 'auth_api'). Is there a part of the path that "
+        "varies and isn't a number or UUID?"
+    )
     assert len(http_bindings) == 4
 
 
@@ -111,6 +117,23 @@ def test_a_registry_has_no_more_series_however_often_it_is_configured(
     exchange(40)
     exchange(41)
     assert len(warnings(caplog)) == 2
+
+
+def test_names_and_models_that_had_series_keep_them_when_it_is_configured_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    memory = MemoryBackend()
+    for model in ("small", "large"):
+        configure(app="shop_bot", backends=[memory], extra_metrics="llm_tokens", max_series=1)
+        for name in (f"{model}_llm_call", "small_llm_call"):
+            with action_tracking(name) as tracker:
+                tracker.tokens(model, input=1)
+        exchange(len(model))
+        exchange(len(name))
+    assert [event.name for event in memory.events] == ["small_llm_call", "small_llm_call", "{other}", "small_llm_call"]
+    models = {record.values[2] for record in memory.records if isinstance(record, MetricRecord)}
+    assert models == {"small", "{other}"}
+    assert len(warnings(caplog)) == 3  # one for names, one for models, one for HTTP series
 
 
 def test_each_override_has_a_limit_of_its_own() -> None:
@@ -148,6 +171,16 @@ def test_no_more_keys_are_admitted_than_the_limit_and_those_always(keys: list[st
     assert all(limit.admits(key) for key in admitted)
 
 
+def test_a_limit_that_is_raised_has_room_for_all_that_it_allows_more() -> None:
+    lower = SeriesLimit(2)
+    assert [lower.admits(key) for key in "abcde"] == [True, True, False, False, False]
+    lower.told = True
+    higher = SeriesLimit(4, lower)
+    assert [higher.admits(key) for key in "eadcb"] == [True, True, True, False, True]
+    assert not higher.told
+    assert SeriesLimit(2, lower).told
+
+
 def test_threads_that_come_at_once_do_not_exceed_the_limit() -> None:
     limit = SeriesLimit(100)
     admitted: list[set[int]] = []
@@ -166,7 +199,7 @@ def test_threads_that_come_at_once_do_not_exceed_the_limit() -> None:
 
 
 def test_a_key_that_finds_its_number_too_great_is_not_admitted() -> None:
-    class Racing(dict[object, int]):
+    class Racing(set[object]):
         def __len__(self) -> int:
             return 0  # what a thread sees that was overtaken by others
 

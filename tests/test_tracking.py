@@ -2,6 +2,7 @@ import asyncio
 import threading
 from decimal import Decimal
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import pytest
@@ -151,11 +152,51 @@ def test_an_asynchronous_with_is_an_error_that_shows_the_plain_one() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "error"), [(None, TypeError), (print, TypeError), (5, TypeError), ([], TypeError), ("", ValueError)]
+    ("name", "what"),
+    [
+        (None, "None"),
+        (print, "the function print"),
+        (ListBackend, "the class ListBackend"),
+        (partial(print), repr(partial(print))),
+        (asyncio, f"{asyncio!r:.100}"),
+        (5, "5"),
+        ([], "[]"),
+    ],
 )
-def test_a_name_that_cannot_be_one_raises_where_it_stands(name: Any, error: type[Exception]) -> None:
-    with pytest.raises(error, match=r"action_tracking\(\"menu_handler\"\)"):
+def test_a_name_that_cannot_be_one_raises_where_it_stands(name: Any, what: str) -> None:
+    with pytest.raises(TypeError) as caught:
         action_tracking(name)
+    assert str(caught.value) == (
+        f'an action\'s name must be a string, not {what}. Write: with action_tracking("menu_handler") as tracker: '
+        'or, above a function: @action_tracking_decorator("menu_handler")'
+    )
+
+
+def test_an_empty_name_raises_where_it_stands() -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the whole text follows
+        action_tracking("")
+    assert str(caught.value) == 'an action\'s name is empty; write for example action_tracking("menu_handler")'
+
+
+OUTSIDE = {
+    "size": "size() was called outside the block, where it belongs to no action",
+    "to_fail": "to_fail() was called outside the block, where it can't change the status",
+    "tokens": "tokens() was called outside the block, where it belongs to no action",
+    "first_item": "first_item() was called outside the block, where nothing is streamed",
+}
+
+
+def test_what_is_called_outside_of_the_block_is_told_once_each(
+    backend: ListBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        tracker = action_tracking("menu_handler")
+        tracker.size(1)
+        tracker.to_fail()
+        tracker.tokens("small", input=1)
+        tracker.first_item()
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert told == [f"action 'menu_handler': {text}" for text in OUTSIDE.values()]
 
 
 def test_a_type_error_of_a_backend_is_not_taken_for_a_wrong_name() -> None:

@@ -3,33 +3,37 @@ import os
 import signal
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from mmap import mmap
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
-from llm_common import action_tracking, bound
-from llm_common.backends import batching, memory
+from llm_common import action_tracking, bound, configure, http_tracking
+from llm_common.backends import batching, extra_series, http_series, memory
 from llm_common.backends.action_series import ActionSeries
 from llm_common.backends.batching import counted
+from llm_common.backends.memory import MemoryBackend
+from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.backends.store import BatchedStore
-from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
-from llm_common.contract import FOLD_AT, Status
+from llm_common.catalog import ACTION_DURATION_BUCKETS, ACTION_FIRST_ITEM, Buckets
+from llm_common.contract import FOLD_AT, HttpSeries, Status
 from llm_common.dispatch import override
 from llm_common.testing.conformance.interruption import within
 
 BUCKETS = Buckets((0.1, 1.0, 10.0), (0.5, 5.0), (10.0, 1000.0))
 
 
-@given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)))
-def test_durations_are_counted_as_one_by_one(durations: list[float]) -> None:
-    expected = [0] * (len(ACTION_DURATION_BUCKETS) + 1)
+@given(st.lists(st.floats(0, 1e6) | st.sampled_from(ACTION_DURATION_BUCKETS)), st.integers(0, 5))
+def test_durations_are_counted_as_one_by_one(durations: list[float], before: int) -> None:
+    expected = [before] * (len(ACTION_DURATION_BUCKETS) + 1)
+    earlier = tuple(expected)
     for seconds in durations:
         expected[bisect_left(ACTION_DURATION_BUCKETS, seconds)] += 1
-    empty = (0,) * len(expected)
-    assert counted(list(durations), ACTION_DURATION_BUCKETS, empty) == tuple(expected)
+    assert counted(list(durations), ACTION_DURATION_BUCKETS, earlier) == tuple(expected)
 
 
 @given(st.lists(st.lists(st.floats(0, 1e9), max_size=30), max_size=20))
@@ -235,6 +239,41 @@ def test_who_is_alone_at_the_end_of_the_interpreter_waits_for_no_thread_that_sta
     assert [event.size for event in records.events] == [1]
 
 
+def test_what_was_measured_is_folded_as_soon_as_there_is_enough_of_it() -> None:
+    store = BatchedStore(BUCKETS)
+    action, http = store.action("a_task", "dev", "app"), store.http(HttpSeries("GET", "200", "a", "web"), "dev", "app")
+    extra = store.metric(ACTION_FIRST_ITEM, ("a_task", "dev", "app"))
+    measured: list[tuple[int, Callable[[], None], Callable[[], float | None]]] = [
+        (FOLD_AT, lambda: action.finished(Status.ERROR, 1.0), lambda: action.totals.error),
+        (FOLD_AT, lambda: action.finished(Status.CANCELLED, 1.0), lambda: action.totals.cancelled),
+        (FOLD_AT, lambda: action.sized(1), lambda: action.totals.size),
+        (http_series.FOLD_AT, lambda: http.finished(1.0, 1, 1), lambda: http.totals.exchanges),
+        (extra_series.FOLD_AT, lambda: extra.record(1.0), lambda: extra.sum.amount),
+    ]
+    for enough, measure, folded in measured:
+        for _ in range(enough - 1):
+            measure()
+        assert not folded()
+        measure()
+        assert folded() == enough
+
+
+def test_what_is_recorded_in_the_middle_of_a_fold_counts_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    series = BatchedStore(BUCKETS).metric(ACTION_FIRST_ITEM, ("a_task", "dev", "app"))
+
+    def interrupted(numbers: Iterable[float]) -> float:
+        series.record(4.0)
+        return batching.total(numbers)
+
+    series.record(2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(extra_series, "total", interrupted)
+        series.fold_now()
+    assert series.sum.amount == 2
+    series.fold_now()
+    assert series.sum.amount == 6
+
+
 def test_a_child_process_starts_with_a_free_lock() -> None:
     store = BatchedStore(BUCKETS)
     store.action("a_task", "dev", "app").finished(Status.OK, 0.5)
@@ -257,3 +296,60 @@ def test_a_child_process_starts_with_a_free_lock() -> None:
     release.set()
     thread.join()
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+FORKED = (
+    "llm_common: process {process} was forked, and counts for itself: its scrape shows neither its parent's counts nor "
+    "those of the parent's other children. With the Prometheus backend, set PROMETHEUS_MULTIPROC_DIR to an empty "
+    "directory before the processes start, so that each shows the sum of all."
+)
+
+
+def test_everything_works_in_a_child_process_and_one_of_them_warns_with_the_fix(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(batching, "_warned", mmap(-1, 1))
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[PrometheusBackend(registry), memory], extra_metrics="all", strict=True)
+
+    def work() -> None:
+        with action_tracking("a_task") as tracker:
+            tracker.size(1)
+            tracker.first_item()
+        http_tracking("web", "order", "GET", 1, 200, 0.1, 1)
+
+    def shown() -> dict[str, float]:
+        families = registry.collect()
+        return {one.name: one.value for family in families for one in family.samples if "bucket" not in one.name}
+
+    work()
+    for warnings in (1, 0):
+        child = os.fork()
+        if not child:  # pragma: no cover - the child is not measured
+            signal.alarm(30)
+            status = 1
+            try:
+                work()
+                work()
+                assert shown()["genapp_action_count_total"] == shown()["genapp_action_size_total"] == 2
+                assert shown()["genapp_http_requests_total"] == shown()["genapp_action_first_item_sec_count"] == 2
+                configure(app="shop_bot", backends=[PrometheusBackend(CollectorRegistry()), memory])
+                work()
+                assert [record.getMessage() for record in caplog.records] == warnings * [
+                    FORKED.format(process=os.getpid())
+                ]
+                status = 0
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert shown()["genapp_action_count_total"] == 1
+
+
+def test_a_log_handler_that_is_broken_keeps_no_child_from_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: object) -> None:
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(batching, "_warned", mmap(-1, 1))
+    monkeypatch.setattr(batching, "_forked", True)
+    monkeypatch.setattr(batching.logger, "warning", broken)
+    BatchedStore(BUCKETS).action("a_task", "dev", "app").finished(Status.OK, 0.5)

@@ -23,6 +23,7 @@ from llm_common.dispatch import bind_http, unconfigured
 from llm_common.errors import PluginError
 from llm_common.hookspecs import hookimpl
 from llm_common.prometheus import render_metrics
+from llm_common.settings import Settings
 from llm_common.testing.strategies import hostile_names
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
@@ -168,7 +169,7 @@ def test_a_source_that_fails_costs_the_exemplar_alone(
     (warning,) = found
     assert words in warning
     assert warning.startswith("Tracing: llm_common_exemplar_source() raised")
-    assert "the measurement counts without an exemplar" in warning
+    assert warning.endswith("; the application is not affected, the measurement counts without an exemplar")
     assert 'status="ok"} 2.0\n' in text(registry)
     assert not shown(registry)
 
@@ -193,10 +194,49 @@ def test_a_source_that_is_no_function_or_cannot_be_made_is_an_error() -> None:
         def llm_common_exemplar_source(self) -> Any:
             raise LookupError("no tracer")
 
-    with pytest.raises(PluginError, match=r"plugin 'Wrong' returned 'trace_id', which can't be called; return a"):
-        configure(backends=[MemoryBackend()], plugins=[Wrong()])
+    with pytest.raises(PluginError) as caught:
+        configure(backends=[MemoryBackend()], plugins=[Wrong(), Wrong()])
+    assert str(caught.value) == (
+        "llm_common_exemplar_source of the plugin 'Wrong' or the plugin 'Wrong' returned 'trace_id', "
+        "which can't be called; return a function without arguments, or None"
+    )
     with pytest.raises(PluginError, match=r"source of the plugin 'Broken' raised LookupError: no"):
         configure(backends=[MemoryBackend()], plugins=[Broken()])
+
+
+def test_a_source_is_made_from_the_settings(registry: CollectorRegistry) -> None:
+    class Settled:
+        @hookimpl
+        def llm_common_exemplar_source(self, settings: Settings) -> Callable[[], Mapping[str, str]]:
+            return lambda: {"app": settings.app}
+
+    configure(app="shop_bot", backends=[PrometheusBackend(registry)], plugins=[Settled()], strict=True)
+    with action_tracking("menu_handler"):
+        pass
+    assert shown(registry)["genapp_action_count_total", "ok"].labels == {"app": "shop_bot"}
+
+
+def test_each_series_has_counts_and_exemplars_of_its_own(tracing: Tracing, registry: CollectorRegistry) -> None:
+    orders = HttpSeries("GET", "200", "orders", "app_api")
+    for number in (1, 2):
+        tracing.labels = {"trace_id": "first"}
+        with action_tracking("first_handler"):
+            pass
+        bind_http(SERVED).finished(0.5, 0, 0)
+        tracing.labels = {"trace_id": "second"}
+        with action_tracking("second_handler"):
+            pass
+        bind_http(orders).finished(0.5, 0, 0)
+        lines = [line for line in text(registry).splitlines() if "_total{" in line and "action_size" not in line]
+        assert sorted(line.partition(" # ")[2].split()[0] for line in lines) == [
+            '{trace_id="first"}',
+            '{trace_id="first"}',
+            '{trace_id="second"}',
+            '{trace_id="second"}',
+        ]
+        assert {line.split()[1] for line in lines} == {f"{number}.0"}
+        for line in lines:
+            assert ("first" in line.partition(" # ")[2]) == ("first_handler" in line or "item_id" in line)
 
 
 def test_two_backends_on_one_registry_still_count_once(registry: CollectorRegistry) -> None:

@@ -1,15 +1,19 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from llm_common.backends import multiprocess
 from llm_common.backends.multiprocess import MultiprocessStore, unopened
-from llm_common.catalog import Buckets
-from llm_common.contract import Status
+from llm_common.backends.store import BatchedStore
+from llm_common.catalog import EXTRA_METRICS, Buckets
+from llm_common.contract import HttpSeries, Status
 from llm_common.testing.conformance.interruption import within
 from scraping import parsed, series
 
@@ -41,6 +45,8 @@ def run(code: str, *arguments: str, directory: Path | str, check: bool = True) -
     )
 
 
+BUCKETS = Buckets((0.25, 1.0), (0.5, 5.0), (10.0, 1000.0))
+SERIES = HttpSeries("GET", "200", "orders", "web")
 LABELS = {"name": "menu_handler", "env": "dev", "app": "shop_bot"}
 
 
@@ -88,6 +94,96 @@ def test_the_registry_shows_this_process_alone_and_no_created_twins(tmp_path: Pa
     out = run(code, "2", directory=tmp_path).stdout
     assert parsed(out)[series("genapp_action_count_total", status="ok", **LABELS)] == 2
     assert "_created" not in out
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[MultiprocessStore]:
+    store = MultiprocessStore(BUCKETS, str(tmp_path))
+    yield store
+    for file in store._files.values():
+        file.close()  # type: ignore[no-untyped-call]
+
+
+def test_a_process_shows_of_itself_what_one_alone_would_show(store: MultiprocessStore) -> None:
+    alone = BatchedStore(BUCKETS)
+    scrapes = []
+    for one in (store, alone):
+        registry = CollectorRegistry()
+        registry.register(one)
+        for status, seconds in ((Status.OK, 0.1), (Status.ERROR, 0.7), (Status.CANCELLED, 5.0), (Status.OK, 0.5)):
+            one.action("menu_handler", "dev", "shop_bot").finished(status, seconds)
+        one.action("menu_handler", "dev", "shop_bot").sized(2)
+        one.action("menu_handler", "dev", "shop_bot").sized(3)
+        one.action("reindex_task", "dev", "shop_bot").sized(1)
+        one.http(SERIES, "dev", "shop_bot").finished(0.2, 5, 5000)
+        one.http(SERIES, "dev", "shop_bot").finished(3.0, 50, 1)
+        for metric in EXTRA_METRICS.values():
+            values = tuple(f"a {label}" for label in metric.labels)
+            one.metric(metric, values).record(1)
+            one.metric(metric, values).record(2)
+        scrapes.append(generate_latest(registry))
+    assert scrapes[0] == scrapes[1]
+
+
+def test_what_is_tracked_in_the_middle_of_a_write_is_written_after_it_in_order(store: MultiprocessStore) -> None:
+    written: list[int] = []
+
+    def interrupted() -> None:
+        for number in (2, 3):
+            store.write(written.append, number)
+        written.append(1)
+
+    store.write(interrupted)
+    store.write(written.append, 4)
+    assert written == [1, 2, 3, 4]
+
+
+def test_a_forked_child_writes_into_files_of_its_own(store: MultiprocessStore, tmp_path: Path) -> None:
+    recorder = store.action("menu_handler", "dev", "shop_bot")
+    recorder.finished(Status.OK, 0.1)
+    recorder.sized(5)
+    of_parent = list(store._files.values())
+    store.after_fork()  # as the interpreter calls it in the child
+    recorder.finished(Status.OK, 0.1)
+    name = 'genapp_action_count_total{app="shop_bot",env="dev",name="menu_handler",status="ok"}'
+    alone, summed = CollectorRegistry(), CollectorRegistry()
+    alone.register(store)
+    MultiProcessCollector(summed, str(tmp_path))  # type: ignore[no-untyped-call]
+    assert f"{name} 1.0\n" in generate_latest(alone).decode()
+    assert f"{name} 2.0\n" in generate_latest(summed).decode()
+    for file in of_parent:
+        file.close()  # type: ignore[no-untyped-call]
+
+
+def test_a_forked_child_that_gets_no_file_tries_again(
+    store: MultiprocessStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(directory: str, kind: str) -> tuple[str, int]:
+        raise OSError("too many open files")
+
+    recorder = store.action("menu_handler", "dev", "shop_bot")
+    recorder.finished(Status.OK, 0.1)
+    of_parent = list(store._files.values())
+    with monkeypatch.context() as patch:
+        patch.setattr("llm_common.backends.multiprocess.begin_file", refused)
+        store.after_fork()
+        with pytest.raises(OSError, match="too many open files"):
+            recorder.finished(Status.OK, 0.1)
+    recorder.finished(Status.OK, 0.1)
+    (count, *_) = [sample for family in store.collect() for sample in family.samples if "count_total" in sample.name]
+    assert count.value == 1
+    with pytest.raises(OSError, match=r"^this process has no file of its own for its metrics$"):
+        unopened("key", 1.0, 0.0)
+    for file in of_parent:
+        file.close()  # type: ignore[no-untyped-call]
+
+
+def test_a_process_that_only_bound_its_series_shows_none(store: MultiprocessStore) -> None:
+    store.action("menu_handler", "dev", "shop_bot")
+    store.http(SERIES, "dev", "shop_bot")
+    for metric in EXTRA_METRICS.values():
+        store.metric(metric, tuple(metric.labels))
+    assert not any(family.samples for family in store.collect())
 
 
 def test_a_scrape_at_any_moment_of_a_workers_start_can_read_its_files(tmp_path: Path) -> None:
@@ -168,8 +264,6 @@ def test_a_child_that_can_open_no_file_writes_into_none_of_its_parent_and_tries_
     run(FORKED, directory=tmp_path)
     values = parsed(run(SCRAPER, directory=tmp_path).stdout)
     assert values[series("genapp_action_count_total", status="ok", **LABELS)] == 115
-    with pytest.raises(OSError, match="no file of its own"):
-        unopened("key", 1.0, 0.0)
 
 
 def test_a_file_that_cannot_be_mapped_takes_no_descriptor_and_leaves_no_file(

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import contextvars
 import gc
+import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +10,15 @@ from contextlib import contextmanager
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from prometheus_client import CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter, generate_latest, values
 from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from llm_common import action_tracking, configure
+from llm_common.backends import prometheus
 from llm_common.backends.memory import MemoryBackend
 from llm_common.backends.prometheus import PrometheusBackend
-from llm_common.catalog import ACTION_DURATION_BUCKETS
+from llm_common.catalog import ACTION_DURATION_BUCKETS, Buckets
 from llm_common.dispatch import override
 from llm_common.errors import ConfigurationError
 from llm_common.prometheus import render_metrics
@@ -145,8 +147,38 @@ def test_the_default_is_the_global_registry_of_prometheus_client() -> None:
 
 def test_metrics_of_the_same_name_from_elsewhere_are_an_error_with_the_fix(registry: CollectorRegistry) -> None:
     Counter("genapp_action_count", "older", ["name"], registry=registry)
-    with pytest.raises(ConfigurationError, match=r"already has metrics of the same name.*genapp_action_count"):
+    with pytest.raises(
+        ConfigurationError, match=r"already has metrics of the same name.*genapp_action_count"
+    ) as caught:
         configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    own = "or give the backend a registry of its own: configure(backends=[PrometheusBackend(registry)])"
+    assert str(caught.value).endswith(f". Remove the older definitions, {own}")
+
+
+@pytest.mark.parametrize("directory", [None, "/not/there"])
+def test_a_missing_directory_for_several_processes_is_an_error_with_the_fix(
+    registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch, directory: str | None
+) -> None:
+    monkeypatch.setattr(prometheus, "_shared", [])
+    monkeypatch.setattr(values.ValueClass, "_multiprocess", True)
+    if directory:
+        monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", directory)
+    with pytest.raises(ConfigurationError) as caught:
+        configure(app="shop_bot", backends=[PrometheusBackend(registry)])
+    assert str(caught.value).endswith(
+        f"the environment variable PROMETHEUS_MULTIPROC_DIR is {directory or ''!r}, which is no directory; "
+        "create it, empty, before the processes start"
+    )
+
+
+def test_a_registry_that_is_known_is_found_while_another_thread_joins_one(registry: CollectorRegistry) -> None:
+    store = prometheus.store_of(registry, Buckets())
+    found: list[object] = []
+    with prometheus._lock:  # an interrupted thread would wait for itself
+        thread = threading.Thread(target=lambda: found.append(prometheus.store_of(registry, Buckets())), daemon=True)
+        thread.start()
+        thread.join(10)
+    assert found == [store]
 
 
 def test_bucket_bounds_can_be_configured(registry: CollectorRegistry) -> None:
@@ -165,8 +197,9 @@ def test_bucket_bounds_can_be_configured(registry: CollectorRegistry) -> None:
 def test_bucket_bounds_cannot_change_once_durations_were_recorded(scrape: Scrape, registry: CollectorRegistry) -> None:
     with action_tracking("menu_handler"):
         pass
-    with pytest.raises(ConfigurationError, match=r"can't change.*Call configure\(\) before the first action"):
+    with pytest.raises(ConfigurationError, match=r"can't change.*Call configure\(\) before the first action") as caught:
         configure(app="shop_bot", backends=[PrometheusBackend(registry)], action_duration_buckets=[1])
+    assert str(caught.value).endswith("first action and the first request, or give the backend a registry of its own")
 
 
 def test_a_registry_that_is_gone_takes_its_values_along() -> None:

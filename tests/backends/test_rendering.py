@@ -9,6 +9,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.openmetrics import exposition as openmetrics
 
 from llm_common.backends.action_series import ActionSeries, Totals
+from llm_common.backends.http_series import HttpTotals
 from llm_common.backends.store import BatchedStore
 from llm_common.catalog import METRICS, Buckets, Metric
 from llm_common.contract import HttpSeries, Status
@@ -133,11 +134,23 @@ def test_great_numbers_are_written_as_prometheus_client_writes_them(number: int,
 
 
 @pytest.mark.parametrize("accept", FORMATS)
-def test_env_and_app_may_look_like_the_places_of_a_template(accept: str) -> None:
+@pytest.mark.parametrize("number", [1, 999_999, 1_000_000, 10**15])
+def test_great_numbers_of_exchanges_too(number: int, accept: str) -> None:
     store, registry = BatchedStore(Buckets((0.5,), (0.5,), (0.5,))), CollectorRegistry()
     registry.register(store)
-    for app in ("<>", "<<>>%s%d.0", '"<>\\'):
-        store.action("menu_<>_handler", "%", app).finished(Status.OK, 0.1)
+    batch = store.http(HttpSeries("GET", "200", "a%d.0%s", "web"), "dev", "app")
+    batch.totals = HttpTotals(number, number * 1.5, (number, 1), number * 2, (0, number), number * 3, (1, number))
+    assert render_metrics(accept, registry=registry)[0] == library(registry, accept)
+
+
+@pytest.mark.parametrize("accept", FORMATS)
+@pytest.mark.parametrize("odd", ["<>", "<<>>%s%d.0", '"<>\\'])
+def test_fixed_labels_may_look_like_the_places_of_a_template(odd: str, accept: str) -> None:
+    store, registry = BatchedStore(Buckets((0.5,), (0.5,), (0.5,))), CollectorRegistry()
+    registry.register(store)
+    for app_type, env, app in ((odd, "dev", "app"), ("web", odd, "app"), ("web", "dev", odd)):
+        store.action("menu_<>_handler", env, app).finished(Status.OK, 0.1)
+        store.http(HttpSeries("GET", "200", "menu_<>", app_type), env, app).finished(0.1, 1, 1)
     assert render_metrics(accept, registry=registry)[0] == library(registry, accept)
 
 
