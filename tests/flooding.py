@@ -290,6 +290,10 @@ def check_with_promtool(page: bytes) -> None:
     assert b"error while linting" not in done.stderr, done.stderr.decode()
 
 
+class Leaving(BaseException):
+    """Leaves a block without being an error."""
+
+
 class Failure(Exception):
     """What an application raises."""
 
@@ -327,7 +331,7 @@ class Actions(Flood):
         except (TypeError, ValueError):
             assert not isinstance(name, str) or not name
             return
-        failure = draw.pick([None, Failure(), KeyboardInterrupt(), GeneratorExit()])
+        failure = draw.pick([None, Failure(), Leaving(), GeneratorExit()])
         try:
             with tracker:
                 for act in draw.some(lambda: draw.number(3)):

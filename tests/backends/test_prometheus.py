@@ -121,11 +121,10 @@ def test_the_scrape_is_valid_and_whole_whatever_the_names(names: set[str]) -> No
             assert b"genapp_action_count" in render_metrics(accept, registry=registry)[0]
 
 
-def test_a_megabyte_of_text_as_a_name_is_shown_whole(scrape: Scrape, registry: CollectorRegistry) -> None:
+def test_a_megabyte_of_text_as_a_name_is_shown_by_its_beginning(scrape: Scrape, registry: CollectorRegistry) -> None:
     with action_tracking('x"\\\n' * 250_000):
         pass
-    # prometheus_client's parser takes minutes for such a label, so the line is compared as it stands
-    labels = 'app="shop_bot",env="dev",name="' + 'x\\"\\\\\\n' * 250_000 + '",status="ok"'
+    labels = 'app="shop_bot",env="dev",name="' + 'x\\"\\\\\\n' * 249 + 'x\\"\\\\…",status="ok"'
     lines = render_metrics(registry=registry)[0].decode().splitlines()
     assert f"genapp_action_count_total{{{labels}}} 1.0" in lines
     assert len(lines) == 2 * 6 + 1 + len(ACTION_DURATION_BUCKETS) + 3
