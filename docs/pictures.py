@@ -8,9 +8,15 @@ import re
 from html import escape
 from pathlib import Path
 
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 
+from llm_common import action_tracking, configure, http_tracking
+from llm_common.backends.prometheus import PrometheusBackend
+from llm_common.catalog import CATALOGUE, Kind
 from llm_common.demo.run import Options, run_demo
+from llm_common.dispatch import unconfigured
+from llm_common.prometheus import render_metrics
 
 HERE = Path(__file__).parent
 WIDTH = 360
@@ -101,13 +107,38 @@ def terminal(seconds: float) -> str:
     """Return the picture of a terminal in which the demo ran for so long."""
     console = Console(record=True, width=100, file=io.StringIO())
     run_demo(Options(seconds=seconds, port=0, backends="prometheus"), console)
-    svg = console.export_svg(title="llm-common demo", unique_id="demo")
-    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # they would be asked of another host
+    return exported(console, "demo")
+
+
+def scrape() -> str:
+    """Return the picture of a terminal that shows what a scrape has of some actions and requests."""
+    registry, names = CollectorRegistry(), [metric.name for metric in CATALOGUE if metric.kind is Kind.COUNTER]
+    with unconfigured():
+        configure(app="shop_bot", env="prod", backends=[PrometheusBackend(registry)])
+        for number in range(120):
+            with action_tracking("menu_handler") as tracker:
+                tracker.size(3)
+            with action_tracking("answer_llm_call") as tracker:
+                tracker.to_fail("too slow") if number % 40 == 0 else None
+            http_tracking("app_api", "/orders/42", "POST", 512, 201, 0.2, 128)
+        text = render_metrics(registry=registry, names=names)[0].decode()
+    console = Console(record=True, width=126, file=io.StringIO())
+    console.print("$ curl -s localhost:8000/metrics | grep _total", highlight=False)
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            console.print(line, soft_wrap=False)
+    return exported(console, "scrape")
+
+
+def exported(console: Console, name: str) -> str:
+    """Return the picture of what was printed, without fonts, which would be asked of another host."""
+    svg = console.export_svg(title="" if name == "scrape" else "llm-common demo", unique_id=name)
+    return re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 
 
 def drawings() -> dict[str, str]:
     """Return what is in each file that is the same whenever it is drawn."""
-    return {f"way{language}.svg": way(rows) for language, rows in WAY.items()}
+    return {**{f"way{language}.svg": way(rows) for language, rows in WAY.items()}, "scrape.svg": scrape()}
 
 
 if __name__ == "__main__":
