@@ -34,6 +34,7 @@ from llm_common.catalog import (
     ACTION_FIRST_ITEM,
     ACTION_IN_PROGRESS,
     ACTION_SIZE,
+    BACKEND_ERRORS,
     LLM_TOKENS,
     Metric,
 )
@@ -165,6 +166,10 @@ def write_samples(path: Path, instances: int, actions: int, times: Sequence[int]
         samples.family(ACTION_IN_PROGRESS)
         for labels, _, _ in series:
             samples.add(ACTION_IN_PROGRESS.name, labels, 1)
+        samples.family(BACKEND_ERRORS)
+        for instance in range(instances):
+            labels = {"app": "shop_bot", "env": "prod", "instance": f"shop-{instance}:8000"}
+            samples.add(BACKEND_ERRORS.name, {**labels, "backend": "otel", "operation": "finished"}, instance + 1)
         samples.file.write("# EOF\n")
     return samples.series
 
