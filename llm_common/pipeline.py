@@ -142,7 +142,7 @@ class Pipeline:
         if any(plugin is known for known in self.objects()):
             raise PluginError(f"the {wrapped} is given twice; give each object once, in backends= or in plugins=")
         try:
-            self.manager.register(wrapped, name=f"{wrapped} #{len(self.manager.get_plugins())}")
+            self.manager.register(wrapped)
         except Exception as problem:  # pluggy's validation names the hook and the argument
             if stops_program(problem):
                 raise

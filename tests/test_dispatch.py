@@ -81,7 +81,9 @@ def test_a_backend_that_raises_harms_neither_the_application_nor_the_others(
     assert records[0].levelname == "WARNING"
     assert {record.levelname for record in records[1:]} <= {"DEBUG"}
     assert "faulty" in records[0].getMessage()
-    assert ("llm_common_shutdown raised" in records[0].getMessage()) == (operation == "shutdown")
+    message = records[0].getMessage()
+    assert ("llm_common_shutdown raised" in message) == (operation == "shutdown")
+    assert message.endswith("what it held back may be lost") == (operation == "shutdown")
     assert "OSError" in records[0].getMessage()
     assert "is broken" in records[0].getMessage()
 
@@ -968,7 +970,9 @@ def test_a_classifier_that_fails_is_named(caplog: pytest.LogCaptureFixture) -> N
     configure(app="shop_bot", backends=[ListBackend()], plugins=[Wrong()])
     with suppress(ValueError), action_tracking("menu_handler"):
         raise ValueError
-    assert caplog.records[0].getMessage().startswith("Wrong: llm_common_classify_exception raised")
+    message = caplog.records[0].getMessage()
+    assert message.startswith("Wrong: llm_common_classify_exception raised")
+    assert message.endswith("; the application is not affected, the default status counts")
 
 
 def test_who_raised_is_a_plugin_where_the_traceback_does_not_tell(caplog: pytest.LogCaptureFixture) -> None:

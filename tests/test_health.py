@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from threading import Event, Thread
 from types import SimpleNamespace
 from typing import Any
 
@@ -364,6 +365,76 @@ class Raising:
 
     def record(self, amount: float) -> None:
         self.counted += 1
+
+
+def test_each_backend_that_is_switched_off_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    configure(app="shop_bot", backends=[Raising(), Raising()])
+    for _ in range(MOST_FAULTS):
+        with action_tracking("menu_handler"):
+            pass
+    told = [one.getMessage() for one in caplog.records if one.levelname == "WARNING" and "switched off" in one.message]
+    assert [message.partition(" ")[0] for message in told] == ["raising", "raising'"]
+
+
+def test_a_fault_that_another_thread_has_while_one_is_counted_counts_too() -> None:
+    memory, waiting, go_on = MemoryBackend(), Event(), Event()
+
+    class Slow(Raising):
+        def record(self, amount: float) -> None:
+            if not waiting.is_set():
+                waiting.set()
+                go_on.wait(60)
+
+    configure(app="shop_bot", backends=[memory, Slow()])
+
+    def track() -> None:
+        with action_tracking("menu_handler"):
+            pass
+
+    thread = Thread(target=track)
+    thread.start()
+    assert waiting.wait(60)
+    track()
+    go_on.set()
+    thread.join()
+    assert len(faults_of(memory)) == 2
+
+
+class Unnamed:
+    """A plugin whose name can't be had."""
+
+    @property
+    def name(self) -> str:
+        raise OSError("no")
+
+    @hookimpl
+    def llm_common_classify_exception(self, exception: BaseException) -> Status:
+        raise LookupError
+
+
+@hookimpl
+def undecided(exception: BaseException) -> Status:
+    raise LookupError
+
+
+@pytest.mark.parametrize(
+    ("plugin", "name"),
+    [
+        (Unnamed(), "Unnamed"),
+        (SimpleNamespace(llm_common_classify_exception=undecided), "SimpleNamespace"),
+        (
+            SimpleNamespace(__name__="shop", llm_common_classify_exception=undecided),
+            "shop",
+        ),
+        (SimpleNamespace(name=7, llm_common_classify_exception=undecided), "7"),
+    ],
+)
+def test_what_fails_is_called_by_its_name(plugin: object, name: str) -> None:
+    memory = MemoryBackend()
+    configure(app="shop_bot", backends=[memory], plugins=[plugin])
+    with pytest.raises(KeyError), action_tracking("menu_handler"):
+        raise KeyError
+    assert [one[0] for one in faults_of(memory)] == [name]
 
 
 class Interrupted(set[int]):

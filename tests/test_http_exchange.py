@@ -177,7 +177,8 @@ def test_a_recorder_that_is_none_is_an_error_that_says_what_is_missing() -> None
         override(backends=(Backend(),), strict=True),
         pytest.raises(
             PluginError,
-            match=r"bind_http of the backend 'Backend' returned 'no recorder', which has no method finished\(\)",
+            match=r"bind_http of the backend 'Backend' returned 'no recorder', which has no method finished\(\); "
+            r"a recorder has finished\(seconds, request_bytes, response_bytes\)$",
         ),
     ):
         http_tracking(**CALL)
