@@ -133,6 +133,7 @@ def test_importing_the_door_loads_no_backend_and_reads_no_environment() -> None:
     assert out.stdout.strip() == "[]"
 
 
+@pytest.mark.once
 def test_every_module_can_be_imported_first() -> None:
     names = [one.name for one in pkgutil.walk_packages(llm_common.__path__, "llm_common.")]
     assert "llm_common.tracking" in names

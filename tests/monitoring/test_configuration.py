@@ -10,6 +10,8 @@ from llm_common.monitoring.configuration import configured
 from llm_common.monitoring.options import Objectives, Options, Target, Thresholds
 from llm_common.settings import Pyproject, resolve
 
+pytestmark = pytest.mark.once
+
 
 def pyproject(**table: Any) -> Pyproject:
     return Pyproject(Path("pyproject.toml"), {"monitoring": table})

@@ -14,6 +14,8 @@ from llm_common.monitoring.dashboards.layout import Variable
 from llm_common.monitoring.options import Options, Thresholds
 from llm_common.monitoring.promql import PARTS, RECORDINGS
 
+pytestmark = pytest.mark.once
+
 UIDS = {"llm-common-http", "llm-common-actions"}
 OF_GRAFANA = {"__range", "__url_time_range"}
 

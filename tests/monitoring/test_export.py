@@ -9,6 +9,8 @@ import pytest
 
 from llm_common.monitoring.export import LIST, ExportError, State, plan, write
 
+pytestmark = pytest.mark.once
+
 FILES = {"rules/alerts.yml": "groups: []\n", "README.md": "hello\n"}
 
 

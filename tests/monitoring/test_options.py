@@ -7,6 +7,8 @@ from llm_common.errors import ConfigurationError
 from llm_common.monitoring.alerts import alerts
 from llm_common.monitoring.options import Objectives, Options, Thresholds
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 1.5, math.nan, math.inf])
 @pytest.mark.parametrize(

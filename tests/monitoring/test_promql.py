@@ -27,6 +27,8 @@ from llm_common.monitoring.promql import (
     unlike,
 )
 
+pytestmark = pytest.mark.once
+
 
 def test_a_selector_has_the_matchers_that_were_given() -> None:
     selector = series(ACTION_COUNT, name=like(".+_task"), status=other_than("ok"), env="prod", app=unlike("test.*"))

@@ -19,6 +19,8 @@ from llm_common.monitoring.promql import (
     within,
 )
 
+pytestmark = pytest.mark.once
+
 COUNT = "app_env_name_status:genapp_action_count:rate5m"
 
 

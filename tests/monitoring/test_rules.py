@@ -1,3 +1,4 @@
+import pytest
 import yaml
 
 from llm_common.monitoring.alerts import alerts
@@ -10,6 +11,8 @@ from llm_common.monitoring.rules import (
     recording_groups,
     recording_rules_file,
 )
+
+pytestmark = pytest.mark.once
 
 
 def test_the_files_hold_the_rules_and_long_expressions_keep_their_lines() -> None:

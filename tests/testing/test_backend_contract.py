@@ -175,7 +175,7 @@ FAULTS = [
         "can_be_configured",
     ),
     Fault("doesn't escape", "return text.replace", "return text\n    return text.replace", "hostile"),
-    Fault("cuts labels", "{escaped(value)}", "{escaped(value[:1000])}", "hostile"),
+    Fault("cuts labels", "{escaped(value)}", "{escaped(value[:500])}", "hostile"),
     Fault("trims labels", "{escaped(value)}", "{escaped(value.strip())}", "hostile"),
     Fault("takes upper case for lower case", '"name": name,', '"name": name.lower(),', "hostile"),
     Fault(

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from checking import codes, dashboard, findings, rule_file
 from llm_common.monitoring.checking.documents import LONGEST_YAML, Places, UnreadableError, read_json, read_yaml
 
+pytestmark = pytest.mark.once
+
 
 def places(text: str) -> list[tuple[int, int]]:
     return [(one.line, one.column) for one in findings(text)]

@@ -12,6 +12,8 @@ from llm_common.monitoring.checking.sources import Source
 from llm_common.monitoring.checking.vocabulary import Values, vocabulary
 from llm_common.monitoring.promql import RECORDINGS
 
+pytestmark = pytest.mark.once
+
 COUNT = RECORDINGS[ACTION_COUNT.name, ""].name
 
 

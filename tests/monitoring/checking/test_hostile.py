@@ -10,6 +10,8 @@ from checking import findings
 from llm_common.catalog import METRICS
 from llm_common.monitoring.checking.rules import RULES, counted, histogram
 
+pytestmark = pytest.mark.once
+
 KEYS = st.sampled_from(
     [
         "panels",

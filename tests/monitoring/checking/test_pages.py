@@ -15,6 +15,8 @@ from llm_common.monitoring.checking.rules import counted, histogram
 from llm_common.monitoring.checking.vocabulary import CONTRACT_BOUNDS, Vocabulary, vocabulary
 from llm_common.prometheus import render_metrics
 
+pytestmark = pytest.mark.once
+
 ACCEPT = "application/openmetrics-text; version=1.0.0"
 
 

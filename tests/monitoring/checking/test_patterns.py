@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from llm_common.monitoring.checking.patterns import alternatives, cheap, literal, matches_any
 
+pytestmark = pytest.mark.once
+
 
 @pytest.mark.parametrize(
     ("pattern", "expected"),

@@ -10,6 +10,8 @@ from llm_common.monitoring.checking.queries import dashboard as read_dashboard
 from llm_common.monitoring.checking.queries import panels
 from llm_common.monitoring.checking.queries import rules as read_rules
 
+pytestmark = pytest.mark.once
+
 WRONG = {"expr": "genapp_actions"}
 
 

@@ -11,6 +11,8 @@ from llm_common.monitoring.checking.rules import ALWAYS, RULES
 from llm_common.monitoring.checking.vocabulary import Vocabulary, vocabulary
 from llm_common.reporting.rules import Rule
 
+pytestmark = pytest.mark.once
+
 SEEN = '# TYPE genapp_action_count_total counter\ngenapp_action_count_total{name="menu_handler"} 1\n'
 
 

@@ -21,6 +21,8 @@ from llm_common.monitoring.checking.sources import Source, SourceError, fetch, s
 from llm_common.monitoring.checking.vocabulary import vocabulary
 from llm_common.prometheus import start_metrics_server
 
+pytestmark = pytest.mark.once
+
 WRONG = rule_file("genapp_actions")
 Answer = Callable[[BaseHTTPRequestHandler], None]
 

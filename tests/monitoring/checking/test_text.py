@@ -14,6 +14,8 @@ from llm_common.monitoring.checking.text import (
     variable_in,
 )
 
+pytestmark = pytest.mark.once
+
 SHORT = {"string": "s", "range": "r", "comment": "c", "code": "."}
 
 
