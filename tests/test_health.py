@@ -466,6 +466,13 @@ def test_an_interruption_at_the_first_use_leaves_no_thread_out(monkeypatch: pyte
     assert dispatch.state.beginning == set()
 
 
+def test_each_backend_that_is_switched_off_is_told_of(clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    configure(app="shop_bot", backends=[Counting("finished"), Counting("finished"), ListBackend()])
+    track_often()
+    told = [text for text in warnings(caplog) if "is switched off" in text]
+    assert [text.partition(" failed")[0] for text in told] == ["faulty", "faulty'"]
+
+
 def test_a_pause_begins_with_the_fault_that_switches_a_backend_off(clock: Clock) -> None:
     faulty = Counting("finished")
     configure(app="shop_bot", backends=[faulty, ListBackend()])

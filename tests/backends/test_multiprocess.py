@@ -150,7 +150,9 @@ def test_a_forked_child_writes_into_files_of_its_own(store: MultiprocessStore, t
     alone.register(store)
     MultiProcessCollector(summed, str(tmp_path))  # type: ignore[no-untyped-call]
     assert f"{name} 1.0\n" in generate_latest(alone).decode()
-    assert f"{name} 2.0\n" in generate_latest(summed).decode()
+    text = generate_latest(summed).decode()
+    assert f"{name} 2.0\n" in text
+    assert 'genapp_action_duration_sec_bucket{app="shop_bot",env="dev",le="0.25",name="menu_handler"} 2.0\n' in text
     for file in of_parent:
         file.close()  # type: ignore[no-untyped-call]
 
