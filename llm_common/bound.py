@@ -8,6 +8,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
 from signal import getsignal, valid_signals
 from sys import is_finalizing
 from threading import RLock
@@ -260,14 +261,23 @@ def stops_program(exception: BaseException) -> bool:
 
 def from_signal_handler(exception: BaseException) -> bool:
     """Return whether one of the program's signal handlers raised ``exception``, by the traceback."""
-    handlers = [getsignal(number) for number in valid_signals()]
-    codes = [getattr(getattr(one, "__func__", one), "__code__", None) for one in handlers]  # of functions and methods
+    codes = [code_of(getsignal(number)) for number in valid_signals()]
     traceback = exception.__traceback__
     while traceback is not None:
         if traceback.tb_frame.f_code in codes:
             return True
         traceback = traceback.tb_next
     return False
+
+
+def code_of(handler: object) -> object:
+    """Return the code that a signal handler runs: of a function, a method, a partial or an object with ``__call__``."""
+    while isinstance(handler, partial):
+        handler = handler.func
+    function = getattr(handler, "__func__", handler)
+    # In the classes, since an enumeration, as what stands for no handler is, would give that of its metaclass.
+    called = (vars(one).get("__call__") for one in type(handler).__mro__)
+    return getattr(function, "__code__", None) or getattr(next(filter(None, called), None), "__code__", "none")
 
 
 GREENLETS = ("greenlet", "gevent", "eventlet")

@@ -9,6 +9,7 @@ import gzip
 import logging
 import os
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
@@ -156,9 +157,10 @@ def respond(method: str, query: str, headers: Mapping[str, str], registry: Colle
         names = parse_qs(query).get("name[]", ())
         body, content_type = render_metrics(headers.get("accept", ""), registry=registry, names=names)
     except Exception as fault:
-        if registry is None:
-            active().rendering_failed(shown_backend())
         log_rendering(fault, "the metrics can't be rendered; the scrape is answered with status 500")
+        with suppress(Exception):  # of a configuration that is wrong
+            if registry is None:
+                active().rendering_failed(shown_backend())
         return plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the metrics can't be rendered; the log says why\n")
     extra = [("Content-Type", content_type), ("Vary", "Accept, Accept-Encoding")]
     if gzip_accepted(headers.get("accept-encoding", "")):

@@ -98,6 +98,8 @@ class _Server(ThreadingMixIn, WSGIServer):
                 return app(environ, start_response)
             finally:
                 self.clients[client] = monotonic()
+                if self.closing:  # nobody lets go of it any more
+                    self.let_go(-inf)
 
         return answer
 

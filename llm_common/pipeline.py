@@ -76,6 +76,8 @@ class Pipeline:
         self._fault_counters: dict[tuple[str, str], list[tuple[str, Any]]] = {}
         self._counting: set[int] = set()
         """The threads that count a fault at this moment."""
+        self._closed: set[HookObject] = set()
+        """What was shut down, and isn't asked to count faults any more."""
         self.overflows = 0
         """How often there was no stack left, which may be the fault of another backend than the one that raised."""
         for item in settings.backends:
@@ -416,7 +418,7 @@ class Pipeline:
             self._counting.add(thread)
             for backend, recorder in self._fault_recorders(whose, operation):
                 health = self._failed.get(backend)
-                if health is None or not health.off:
+                if self._backends[backend] not in self._closed and (health is None or not health.off):
                     try:
                         recorder.record(1)
                     except BaseException as fault:
@@ -429,15 +431,17 @@ class Pipeline:
         found = self._fault_counters.get((whose, operation))
         if found is None:
             labels = (*map(clean_label, (whose, operation)), self.settings.env, self.settings.app)
-            found = []
+            found, whole = [], True
             for backend in self._binders[FAULTS.hook]:
                 try:
                     recorder = self._ask(backend, FAULTS, labels)
                     if recorder is not None and not any(recorder is other for _, other in found):
                         found.append((backend, recorder))
                 except BaseException as fault:
+                    whole = False  # perhaps it has one the next time
                     self._note_fault(backend, FAULTS.hook, fault)
-            found = self._fault_counters.setdefault((whose, operation), found)
+            if whole:
+                found = self._fault_counters.setdefault((whose, operation), found)
         return found
 
     def _forget(self) -> None:
@@ -462,6 +466,7 @@ class Pipeline:
                     )(timeout=timeout)
                 except BaseException as fault:
                     self._note_fault(plugin.name, caller.name, fault, "what it held back may be lost")
+                self._closed.add(plugin)
 
     def objects(self) -> list[object]:
         """Return every backend and plugin object that is registered."""

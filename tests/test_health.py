@@ -16,6 +16,7 @@ from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.bound import bindings, stops_program
 from llm_common.catalog import BACKEND_ERRORS, Metric
 from llm_common.contract import FOLD_AT, Status
+from llm_common.dispatch import unconfigured
 from llm_common.exposition import respond
 from llm_common.health import FIRST_PAUSE, LONGEST_PAUSE, MOST_FAULTS, REBIND_AFTER, Health, Watched, not_nested
 from llm_common.http_exchange import Exchange
@@ -435,6 +436,46 @@ def test_what_fails_is_called_by_its_name(plugin: object, name: str) -> None:
     with pytest.raises(KeyError), action_tracking("menu_handler"):
         raise KeyError
     assert [one[0] for one in faults_of(memory)] == [name]
+
+
+def test_a_backend_that_could_not_count_one_fault_is_asked_at_the_next() -> None:
+    class Hesitant(Raising):
+        asked = 0
+
+        @hookimpl
+        def llm_common_bind_metric(self, metric: Metric) -> Raising:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError("not yet")
+            return self
+
+    backend = Hesitant()
+    configure(app="shop_bot", backends=[backend])
+    for _ in range(3):
+        with action_tracking("menu_handler"):
+            pass
+    assert (backend.asked, backend.counted) == (2, 2)
+
+
+def test_what_was_shut_down_counts_no_fault_of_what_is_shut_down_after_it() -> None:
+    class Closed(Raising):
+        @hookimpl
+        def llm_common_shutdown(self) -> None:
+            raise OSError("no")
+
+    memory, first, second = MemoryBackend(), Closed(), Closed()
+    configure(app="shop_bot", backends=[memory, first, second])
+    shutdown()
+    assert len(faults_of(memory)) == 2
+    assert first.counted + second.counted == 3  # each its own, and one that of the other
+
+
+def test_a_scrape_in_a_wrong_configuration_is_answered(monkeypatch: pytest.MonkeyPatch) -> None:
+    shutdown()
+    monkeypatch.setenv("LLM_COMMON_STRICT", "1")
+    monkeypatch.setenv("LLM_COMMON_BACKENDS", "nosuch")
+    with unconfigured():
+        assert respond("GET", "", {}, None).status == 500
 
 
 class Interrupted(set[int]):

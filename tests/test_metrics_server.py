@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
     PrivateFormat,
 )
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from llm_common import action_tracking, metrics_server
 from llm_common.prometheus import MetricsServer, start_metrics_server
@@ -459,3 +460,24 @@ def test_a_certificate_that_cannot_be_used_is_an_error_that_names_its_files(cert
             start_metrics_server(certfile=certfile, keyfile=keyfile)
     with pytest.raises(ValueError, match="keyfile needs certfile"):
         start_metrics_server(keyfile=certificate.keyfile)
+
+
+def test_a_client_whose_answer_is_made_while_the_server_closes_is_let_go_then() -> None:
+    begun, go_on, registry = threading.Event(), threading.Event(), CollectorRegistry()
+
+    class Slow:
+        def collect(self) -> Iterator[Metric]:
+            begun.set()
+            assert go_on.wait(60)
+            yield Metric("shop", "x" * 30_000_000, "gauge")
+
+    registry.register(Slow())
+    server = start_metrics_server(port=0, registry=registry)
+    with socket.create_connection((server.addr, server.port)) as client:  # which reads nothing
+        client.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert begun.wait(60)
+        server.close()
+        server._server.left.clear()
+        go_on.set()
+        assert server._server.left.wait(20)  # by itself it would take CLIENT_TIMEOUT
+    assert not server._server.clients

@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Event, RLock, Thread
 from types import FrameType
@@ -52,7 +53,19 @@ def track() -> None:
     http_tracking("web", "order", "GET", 1, 200, 0.1, 1)
 
 
-@pytest.mark.parametrize("handler", [limit, Limiter().limit], ids=["function", "method"])
+class CallableLimiter:
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        limit(number, frame)
+
+
+def limit_of(seconds: float, number: int, frame: FrameType | None) -> None:
+    limit(number, frame)
+
+
+HANDLERS = [limit, Limiter().limit, partial(limit_of, 5.0), CallableLimiter()]
+
+
+@pytest.mark.parametrize("handler", HANDLERS, ids=["function", "method", "partial", "object"])
 @pytest.mark.parametrize("operation", ["bind", "sized", "finished", "bind_http", "http"])
 def test_an_exception_of_a_handler_is_no_fault_of_the_backend_that_it_interrupts(
     operation: str, handler: Callable[..., None], caplog: pytest.LogCaptureFixture

@@ -152,7 +152,9 @@ def without_credentials(word: re.Match[str]) -> str:
     address = re.match(r"[a-z][\w+.-]*:/+", before)
     scheme = address[0] if address else ""
     user, colon, _ = before.removeprefix(scheme).partition(":")
-    return f"{scheme}***@{host}" if user.rpartition("/")[2] and colon else word[0]
+    # With a scheme, a token or a password may stand alone; a path with an @ in it is none.
+    found = before != scheme and (colon or "/" not in user) if scheme else user.rpartition("/")[2] and colon
+    return f"{scheme}***@{host}" if found else word[0]
 
 
 def as_text(found: Sequence[Result]) -> str:

@@ -173,6 +173,8 @@ def test_short_values_and_words_are_left_alone() -> None:
         "user:hunter2@h:1/metrics",
         "https:/user:hunter2@h/",
         "http://user:hun/hunter2@h/",
+        "redis://:hunter2@h:6379/0",
+        "https://hunter2@h/x",
         "http://h/?hunter2",
         "http://h/?token='hunter2'",
         "'http://h/?token=hunter2'",
@@ -188,6 +190,7 @@ def test_what_is_no_secret_stays() -> None:
         "http://shop:8000/metrics",
         "env is 'product'; did you mean 'prod'?",
         "a@b",
+        "https://h/@user",
         "PROMETHEUS_MULTIPROC_DIR",
     ):
         assert hushed(text, {}) == text
