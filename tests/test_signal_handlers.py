@@ -159,3 +159,11 @@ def test_a_scrape_that_a_handler_ends_leaves_the_next_one_free_to_begin(
     thread.start()
     thread.join(60)
     assert begun.is_set()
+
+
+def test_an_exception_of_a_handler_while_a_plugin_is_registered_stays_what_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("pluggy.PluginManager.register", lambda *_: signal.raise_signal(signal.SIGUSR1))
+    with handled_by(limit), pytest.raises(TimeLimitExceededError):
+        configure(app="shop_bot", backends=[ListBackend()])
