@@ -7,15 +7,14 @@ That loop is written out each time: as a function of its own it made an action u
 import math
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 from signal import getsignal, valid_signals
-from sys import is_finalizing
 from threading import RLock
 from typing import Any, Protocol
 
 from llm_common.catalog import ACTION_FIRST_ITEM, ACTION_IN_PROGRESS, LLM_TOKENS, Metric
 from llm_common.contract import ActionEvent, Status
+from llm_common.ending import held
 from llm_common.errors import shown
 from llm_common.settings import Settings
 from llm_common.tracker import (
@@ -122,7 +121,7 @@ class BoundAction:
             self.misused("size", f"size({shown(amount)}) is no size; accepted: a finite number that isn't negative")
             return
         if self.enders:
-            with nullcontext() if is_finalizing() else size_lock:  # which a daemon thread may have, standing still
+            with held(size_lock):
                 tracker._size = (tracker._size or 0) + number
         faults: list[BaseException] | None = None
         for backend, sized in self.sizers:
@@ -271,7 +270,10 @@ def from_signal_handler(exception: BaseException) -> bool:
 
 
 def code_of(handler: object) -> object:
-    """Return the code that a signal handler runs: of a function, a method, a partial or an object with ``__call__``."""
+    """Return the code that a signal handler runs: of a function, a method, a partial or an object with ``__call__``.
+
+    For what is none of these, such as ``SIG_DFL``, it is a text, which is no frame's code.
+    """
     while isinstance(handler, partial):
         handler = handler.func
     function = getattr(handler, "__func__", handler)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -26,9 +26,6 @@ from llm_common.backends.prometheus import MULTIPROC_DIR, PrometheusBackend, mul
 from llm_common.backends.rendering import Format, render
 from llm_common.bound import stops_program
 from llm_common.dispatch import active, backends_to_show
-
-if TYPE_CHECKING:
-    pass
 
 logger = logging.getLogger("llm_common")
 

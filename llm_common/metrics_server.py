@@ -76,7 +76,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.clients: dict[socket.socket, float] = {}
         """Since when each client keeps its thread waiting; infinite while its answer is being made."""
         self.left = Event()
-        """Set when one of them has left, and when the server is closed."""
+        """Set when one of them has left."""
         self.closing = False
         super().__init__(*args)
 

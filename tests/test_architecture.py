@@ -15,7 +15,7 @@ import llm_common
 from llm_common import hookspecs
 
 FLOORS = [
-    ["catalog", "contract", "errors", "action_names"],
+    ["catalog", "contract", "ending", "errors", "action_names"],
     ["settings", "hookspecs", "tracker", "http_labels"],
     ["exemplar_labels"],
     ["plugins", "bound", "health", "series_limit"],

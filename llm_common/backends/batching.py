@@ -11,11 +11,10 @@ import logging
 import os
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from itertools import accumulate
 from math import fsum, inf
 from mmap import mmap
-from sys import is_finalizing
 from threading import RLock
 from typing import Protocol
 from weakref import WeakSet
@@ -24,6 +23,7 @@ from prometheus_client.samples import Sample
 
 from llm_common.backends.rendering import PLAIN_BELOW, go_number
 from llm_common.catalog import Metric
+from llm_common.ending import held
 
 logger = logging.getLogger("llm_common")
 
@@ -54,8 +54,7 @@ class Folder:
     def fold(self, batch: Batch) -> None:
         """Fold ``batch`` when no other fold runs any more."""
         warn_if_forked()
-        # Daemon threads stand still when the interpreter ends, and one may have the lock. No other thread goes on then.
-        with nullcontext() if is_finalizing() else self._lock:
+        with held(self._lock):
             if self._folding:  # this very thread was interrupted in a fold, and what interrupted it came here
                 return
             self._folding = True

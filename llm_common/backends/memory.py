@@ -3,14 +3,13 @@
 import os
 from collections import deque
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
-from sys import is_finalizing
 from threading import RLock
 from weakref import WeakSet
 
 from llm_common.catalog import Metric
 from llm_common.contract import ActionEvent, HttpExchange, HttpSeries
+from llm_common.ending import held
 from llm_common.hookspecs import hookimpl
 from llm_common.settings import Settings
 
@@ -151,8 +150,7 @@ class MemoryBackend:
 
     def add(self, record: Record) -> None:
         """Keep one record."""
-        # Daemon threads stand still when the interpreter ends, and one may have the lock. No other thread goes on then.
-        with nullcontext() if is_finalizing() else self._lock:
+        with held(self._lock):
             self.dropped += len(self._records) == self._records.maxlen
             self._records.append(record)
 

@@ -228,8 +228,7 @@ def test_who_is_alone_at_the_end_of_the_interpreter_waits_for_no_thread_that_sta
     thread = threading.Thread(target=stand_still)
     thread.start()
     held.wait(30)
-    for one in (batching, memory, bound):
-        monkeypatch.setattr(one, "is_finalizing", lambda: True)
+    monkeypatch.setattr("llm_common.ending.is_finalizing", lambda: True)
     try:
         within(20, track, "tracking")
     finally:
