@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import get_ident
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
 import pluggy
 
@@ -46,6 +46,35 @@ MOST_RENAMES = 10
 
 BIND_HOOKS = ("llm_common_bind_action", "llm_common_bind_http", "llm_common_bind_metric")
 """The hooks by which a backend gives its recorders."""
+
+Asked = TypeVar("Asked")
+
+
+class Limit(NamedTuple):
+    """How many series a metric may have, and what is said of more."""
+
+    most: int
+    """By default; the setting ``max_series`` overrules it."""
+    has: str
+    further: str
+    question: str
+
+
+LIMITS: Mapping[Metric, Limit] = MappingProxyType(
+    {
+        ACTION_COUNT: Limit(
+            *(MAX_ACTION_NAMES, "series for {:,} names", "names"),
+            "A name is a literal: is one built from user data?",
+        ),
+        HTTP_REQUESTS: Limit(
+            *(MAX_HTTP_SERIES, "{:,} series", "ones"),
+            "Is there a part of the path that varies and isn't a number or UUID?",
+        ),
+        LLM_TOKENS: Limit(MAX_ACTION_NAMES, "{:,} series", "models", "Is a model's name built from data?"),
+        BACKEND_ERRORS: Limit(MAX_ACTION_NAMES, "{:,} series", "ones", "Is a backend's name built from data?"),
+    }
+)
+"""The metrics whose labels may be built from data by mistake."""
 
 EXEMPLAR_SOURCE = "llm_common_exemplar_source()"
 """How faults of what that hook returned are told from those of the hook."""
@@ -85,13 +114,11 @@ class Pipeline:
         self._binders = {hook: self._callers(hook) for hook in BIND_HOOKS}
         self.records = any(self._binders.values())
         """Whether any backend records anything; false where ``noop`` is the only one."""
-        self._actions: SeriesLimit = SeriesLimit(
-            settings.max_series or MAX_ACTION_NAMES, before._actions if before else None
-        )
-        self._http: SeriesLimit = SeriesLimit(settings.max_series or MAX_HTTP_SERIES, before._http if before else None)
-        self._models: SeriesLimit = SeriesLimit(
-            settings.max_series or MAX_ACTION_NAMES, before._models if before else None
-        )
+        earlier = before._limits if before else {}
+        self._limits: dict[Metric, SeriesLimit] = {
+            metric: SeriesLimit(settings.max_series or limit.most, earlier.get(metric))
+            for metric, limit in LIMITS.items()
+        }
         self._extras = {EXTRA_METRICS[name] for name in settings.extra_metrics}
         self._metrics: dict[tuple[Metric, tuple[str, ...]], BoundMetric] = {}
         configured: HookCaller = self.manager.hook.llm_common_configured
@@ -213,32 +240,26 @@ class Pipeline:
 
     def admitted_action(self, name: str) -> str:
         """Return ``name``, or :data:`~llm_common.catalog.OVERFLOW` where there are too many names already."""
-        if self._actions.admits(name):
-            return name
-        self._tell(
-            self._actions,
-            f"{ACTION_COUNT.name} has series for {self._actions.most:,} names, which is the limit (max_series); "
-            f"further names are counted together as {OVERFLOW!r}, the first of them {shown(name)}. A name is a "
-            "literal: is one built from user data?",
-        )
-        return OVERFLOW
+        return self._admitted(ACTION_COUNT, name, OVERFLOW)
 
     def admitted_http(self, series: HttpSeries) -> HttpSeries:
         """Return ``series``, or the overflow series where there are too many already."""
-        if self._http.admits(series):
-            return series
-        self._tell(
-            self._http,
-            f"{HTTP_REQUESTS.name} has {self._http.most:,} series, which is the limit (max_series); further ones are "
-            f"counted together as {OVERFLOW!r}, the first of them {shown(tuple(series))}. Is there a part of the path "
-            "that varies and isn't a number or UUID?",
-        )
-        return HttpSeries(OVERFLOW, OVERFLOW, OVERFLOW, OVERFLOW)
+        return self._admitted(HTTP_REQUESTS, series, HttpSeries(OVERFLOW, OVERFLOW, OVERFLOW, OVERFLOW))
 
-    def _tell(self, limit: SeriesLimit, text: str) -> None:
+    def _admitted(self, metric: Metric, asked: Asked, overflow: Asked) -> Asked:
+        """Return ``asked``, or ``overflow`` where the metric has too many series already, which is logged once."""
+        limit, words = self._limits[metric], LIMITS[metric]
+        if limit.admits(asked):
+            return asked
         if not limit.told:
             limit.told = True
-            self.log_once(limit, text)
+            first = shown(tuple(asked) if isinstance(asked, tuple) else asked)
+            self.log_once(
+                limit,
+                f"{metric.name} has {words.has.format(limit.most)}, which is the limit (max_series); further "
+                f"{words.further} are counted together as {OVERFLOW!r}, the first of them {first}. {words.question}",
+            )
+        return overflow
 
     def bind_action(self, name: str, findable: bool) -> BoundAction:
         """Ask each backend for its recorder of the action ``name``. A backend that fails is left out, once logged.
@@ -261,23 +282,14 @@ class Pipeline:
             return None
         bound = self._metrics.get((metric, values))
         if bound is None:
-            admitted = self._admitted_metric(metric, values)
+            admitted = values
+            if metric is LLM_TOKENS:  # the others have series for each action, which are few enough
+                admitted = self._admitted(metric, values, (*values[:-1], OVERFLOW))
             labels = (*map(clean_label, admitted), self.settings.env, self.settings.app)
             bound = BoundMetric(self, self._recorders(Question.of_metric(metric), labels))
             if admitted == values:  # else there would be no end of what is kept
                 bound = self._metrics.setdefault((metric, values), bound)
         return bound
-
-    def _admitted_metric(self, metric: Metric, values: tuple[str, ...]) -> tuple[str, ...]:
-        """Return ``values``, or the same with ``{other}`` as the model where there are too many models already."""
-        if metric is not LLM_TOKENS or self._models.admits(values):
-            return values
-        self._tell(
-            self._models,
-            f"{metric.name} has {self._models.most:,} series, which is the limit (max_series); further models are "
-            f"counted together as {OVERFLOW!r}, the first of them {shown(values)}. Is a model's name built from data?",
-        )
-        return (*values[:-1], OVERFLOW)
 
     def _recorders(self, question: "Question", value: object) -> list[tuple[str, Any]]:
         recorders: list[tuple[str, Any]] = []
@@ -416,7 +428,8 @@ class Pipeline:
             return
         try:
             self._counting.add(thread)
-            for backend, recorder in self._fault_recorders(whose, operation):
+            asked = self._admitted(BACKEND_ERRORS, (whose, operation), (OVERFLOW, OVERFLOW))
+            for backend, recorder in self._fault_recorders(*asked):
                 health = self._failed.get(backend)
                 if self._backends[backend] not in self._closed and (health is None or not health.off):
                     try:

@@ -478,6 +478,25 @@ def test_a_scrape_in_a_wrong_configuration_is_answered(monkeypatch: pytest.Monke
         assert respond("GET", "", {}, None).status == 500
 
 
+def test_backends_whose_names_are_built_from_data_fill_no_memory(caplog: pytest.LogCaptureFixture) -> None:
+    memory = MemoryBackend()
+    for number in range(5):
+        named = Raising()
+        named.name = f"backend {number}"
+        configure(app="shop_bot", backends=[memory, named], max_series=2)
+        with action_tracking("menu_handler"):
+            pass
+    assert [one[:2] for one in faults_of(memory)] == [
+        *(("backend 0", "finished"), ("backend 1", "finished")),
+        *3 * [("{other}", "{other}")],
+    ]
+    (told,) = [one.getMessage() for one in caplog.records if "is the limit" in one.getMessage()]
+    assert told == (
+        "genapp_backend_errors_total has 2 series, which is the limit (max_series); further ones are counted together "
+        "as '{other}', the first of them ('backend 2', 'finished'). Is a backend's name built from data?"
+    )
+
+
 class Interrupted(set[int]):
     """A set whose addition is interrupted right after it, as by a signal handler that raises."""
 
