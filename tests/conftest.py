@@ -12,7 +12,7 @@ from llm_common import configure
 from llm_common.backends.prometheus import PrometheusBackend
 from llm_common.dispatch import unconfigured
 from llm_common.prometheus import render_metrics
-from llm_common.tracker import NO_ACTION, set_current
+from llm_common.tracker import NO_ACTION, get_current, nearest_running
 from scraping import Scrape, parsed
 
 pytest.register_assert_rewrite("comparing", "httpx_transports")
@@ -31,9 +31,9 @@ def clean_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Non
         if variable.startswith(("LLM_COMMON_", "OTEL_", "PROMETHEUS_")):
             monkeypatch.delenv(variable)
     monkeypatch.chdir(tmp_path)
-    set_current(NO_ACTION)  # another test may have left a block open
     with unconfigured():
         yield
+    assert nearest_running(get_current()) is NO_ACTION, "the test left an action open"
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Running code with an interruption at every step of it, as a signal handler or a ``__del__`` might interrupt it."""
 
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -28,6 +29,11 @@ def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], ob
         frame.f_trace_opcodes = True
         return local
 
+    # What others left to the collector would be interrupted too. CPython 3.11 runs it also in the midst of setting a
+    # context variable, and a finalizer that sets one as well then uses memory that was freed.
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
     before = sys.gettrace()
     sys._getframe().f_trace_opcodes = True  # CPython 3.12 looks once, when a tracer is set, whether any frame has it
     sys.settrace(begun)
@@ -35,6 +41,7 @@ def interrupted_everywhere(run: Callable[[], object], interrupt: Callable[[], ob
         run()
     finally:
         sys.settrace(before)
+        (gc.enable if collects else gc.disable)()
     return len(seen)
 
 
