@@ -6,6 +6,7 @@ each dashboard, from the answers to the queries of its panels.
 """
 
 import json
+import re
 import tempfile
 import textwrap
 import time
@@ -87,6 +88,18 @@ def lines_of(panel: Panel, api: Api, start: float, end: float) -> Iterator[tuple
             yield title, [(at, float(value)) for at, value in found["values"] if value != "NaN"]
 
 
+GRAFANA = {"red": "#e53935", "green": "#43a047", "blue": "#3f51b5", "yellow": "#f9a825", "text": "#546e7a"}
+
+
+def colour_of(title: str, panel: Panel, number: int) -> str:
+    """Return the colour that a panel gives the line of this title, or that of its number."""
+    for one in panel["fieldConfig"]["overrides"]:
+        wanted, (given,) = one["matcher"]["options"], one["properties"]
+        if title == wanted or (wanted.startswith("/") and re.search(wanted.strip("/"), title)):
+            return GRAFANA[given["value"]["fixedColor"]]
+    return COLOURS[number % len(COLOURS)]
+
+
 def graph(panel: Panel, api: Api, start: float, end: float, left: float, top: float, width: float) -> list[str]:
     """Return a panel that shows lines over time."""
     found = list(lines_of(panel, api, start, end))
@@ -100,7 +113,8 @@ def graph(panel: Panel, api: Api, start: float, end: float, left: float, top: fl
         *(f'<path d="M{left + 8:g} {top + at}h{width - 16:g}" stroke="#e5e7ee"/>' for at in (40, 140)),
     ]
     x, y = left + 8, top + 158
-    for colour, (title, points) in zip(COLOURS, found, strict=False):
+    for number, (title, points) in enumerate(found):
+        colour = colour_of(title, panel, number)
         placed = " ".join(
             f"{left + 8 + (at - start) / (end - start) * (width - 16):.1f},{top + 140 - 100 * value / highest:.1f}"
             for at, value in points

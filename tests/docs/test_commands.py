@@ -34,7 +34,8 @@ def lines() -> Iterator[tuple[Path, str]]:
     for page in PAGES:
         for block in code(page):
             if block.lstrip().startswith("```console"):
-                yield from ((page, line.strip()) for line in block.splitlines()[1:-1])
+                joined = re.sub(r"\\\n\s*", "", block)  # a command may go on in the next line
+                yield from ((page, line.strip()) for line in joined.splitlines()[1:-1])
         if page.name == "CONTRIBUTING.md":
             yield from ((page, line) for line in re.findall(r"`((?:make|bash) [^`]+)`", read(page)))
 
